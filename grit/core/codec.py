@@ -1,0 +1,289 @@
+"""Canonical CBOR: event ids, records, chunks and rows; the only door to cbor2 (spec/encoding.md)."""
+
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import Final, NamedTuple, NoReturn, cast
+
+import cbor2
+
+from grit.core import limits
+from grit.core.errors import InvalidArgs, InvalidEvent
+from grit.core.events import ISSUE_CREATED, Draft, Event, Payload, Value, check_payload
+from grit.core.ids import ActorId, EventId
+
+MAGIC: Final = b"GRITCHNK"
+MAGIC_GRITE: Final = b"GRITECNK"
+_MAGICS: Final = (MAGIC, MAGIC_GRITE)
+_HEADER_TAIL: Final = b"\x01\x00" + b"\x07cbor-v1"
+"""u16 little-endian version 1, length of the codec name, codec name."""
+HEADER_BYTES: Final = len(MAGIC) + len(_HEADER_TAIL)
+
+_PREIMAGE_HEAD: Final = b"\x87\x01"
+"""An array of seven, schema version 1."""
+_RECORD_HEAD_BYTES: Final = 35
+"""An array of eight and the event_id: what a record has where a preimage has its head."""
+_SIG_NULL_BYTES: Final = 1
+_SIG_BYTES: Final = 2 + limits.SIGNATURE_BYTES
+_NOT_CANONICAL: Final = "not canonical CBOR"
+
+
+class Problem(NamedTuple):
+    """Why a record, or with position None a whole chunk, is set aside."""
+
+    position: int | None
+    reason: str
+    event_id: bytes | None
+
+
+class DecodedChunk(NamedTuple):
+    """The valid events of a chunk, each with its stored record, and what was set aside."""
+
+    records: list[tuple[Event, bytes]]
+    problems: list[Problem]
+
+
+def _refuse_tag(*_: object) -> NoReturn:
+    raise InvalidEvent(_NOT_CANONICAL)
+
+
+_TAGS: Final = (*range(6), 25, *range(28, 31), *range(35, 38), 100, 256, 258, 260, 261, 1004)
+_NO_TAGS: Final = dict.fromkeys((*_TAGS, 43000, 55799), _refuse_tag)
+
+
+def _loads(data: bytes) -> object:
+    return cbor2.loads(
+        data,
+        immutable=True,
+        allow_indefinite=False,
+        allow_duplicate_keys=False,
+        strict_hashable_types=True,
+        max_depth=limits.CBOR_DEPTH_MAX,
+        tag_hook=_refuse_tag,
+        semantic_decoders=_NO_TAGS,
+    )
+
+
+def pack(value: object) -> bytes:
+    """Return canonical CBOR of tuples, strings, bytes, integers and None."""
+    return cbor2.dumps(value)
+
+
+def unpack(data: bytes) -> Value:
+    """Return what `pack` was given, arrays as tuples; raise InvalidEvent when it is not CBOR."""
+    try:
+        return cast(Value, _loads(data))
+    except (cbor2.CBORError, ValueError, OverflowError) as error:
+        raise InvalidEvent(_NOT_CANONICAL) from error
+
+
+def seal(draft: Draft, actor_id: ActorId, ts_unix_ms: int, parent: EventId | None) -> Event:
+    """Return the unsigned event of a draft: labels sorted, bounds checked, id computed.
+
+    Raises InvalidArgs when the payload breaks a bound (spec/events.md, Bounds).
+    """
+    issue_id, tag, payload = draft
+    if tag == ISSUE_CREATED:
+        title, body, labels = payload
+        names: list[str] = sorted(set(cast(tuple[str, ...], labels)), key=_utf8)
+        payload = (title, body, tuple(names))
+    if not 0 <= ts_unix_ms <= limits.TS_UNIX_MS_MAX:
+        raise InvalidArgs(f"the time {ts_unix_ms} is out of bounds: this issue's clock is damaged")
+    try:
+        check_payload(tag, payload)
+        preimage = cbor2.dumps((1, issue_id, actor_id, ts_unix_ms, parent, tag, payload))
+    except InvalidEvent as error:
+        raise InvalidArgs(f"refused: {error}") from error
+    except UnicodeEncodeError as error:
+        raise InvalidArgs("refused: the text is not valid Unicode (a lone surrogate)") from error
+    if len(preimage) > limits.EVENT_BYTES_MAX:
+        raise InvalidArgs(f"refused: larger than {limits.EVENT_BYTES_MAX} bytes")
+    event_id = EventId(blake2b(preimage, digest_size=limits.EVENT_ID_BYTES).digest())
+    return Event(event_id, issue_id, actor_id, ts_unix_ms, parent, tag, payload, None)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def encode_record(event: Event) -> bytes:
+    """Return the stored form of a sealed event."""
+    return cbor2.dumps(tuple(event))
+
+
+def decode_record(data: bytes) -> Event:
+    """Return the event of a record that was checked before (a row of the view)."""
+    return tuple.__new__(Event, cast(tuple[Value, ...], _loads(data)))
+
+
+def encode_chunk(events: Sequence[Event], magic: bytes = MAGIC) -> bytes:
+    """Return a chunk file: header and an array of records, in the order given."""
+    return magic + _HEADER_TAIL + cbor2.dumps([tuple(event) for event in events])
+
+
+def split_chunks(events: Sequence[Event], magic: bytes = MAGIC) -> Iterator[bytes]:
+    """Yield chunks within the writer's bounds of count and bytes, keeping the order."""
+    part: list[Event] = []
+    size = 0
+    for event in events:
+        weight = len(encode_record(event))
+        full = len(part) >= limits.CHUNK_EVENTS_MAX or size + weight > limits.CHUNK_TARGET_BYTES
+        if part and full:
+            yield encode_chunk(part, magic)
+            part, size = [], 0
+        part.append(event)
+        size += weight
+    if part:
+        yield encode_chunk(part, magic)
+
+
+def chunk_hash(data: bytes) -> bytes:
+    """Return BLAKE2b-256 of a whole chunk file."""
+    return blake2b(data, digest_size=32).digest()
+
+
+def decode_chunk(data: bytes) -> DecodedChunk:
+    """Check and decode a chunk; what fails is reported and never stops the rest.
+
+    Never raises: a chunk with a bad header, size or encoding comes back as problems
+    (spec/encoding.md, Reading).
+    """
+    try:
+        body, count = _open_chunk(data)
+    except InvalidEvent as error:
+        return DecodedChunk([], [Problem(None, str(error), None)])
+    try:
+        values = cast(tuple[object, ...], _loads(body))
+        raws = [cbor2.dumps(value) for value in values]
+    except (cbor2.CBORError, InvalidEvent, ValueError, OverflowError):
+        return _decode_slowly(body, count)
+    if b"".join(raws) != body[_head_bytes(count) :]:
+        return _decode_slowly(body, count)
+    records: list[tuple[Event, bytes]] = []
+    problems: list[Problem] = []
+    for index, (value, raw) in enumerate(zip(values, raws, strict=True)):
+        try:
+            records.append((_check_record(value, raw), raw))
+        except InvalidEvent as error:
+            problems.append(Problem(index, str(error), _claimed_id(value)))
+    return DecodedChunk(records, problems)
+
+
+def _open_chunk(data: bytes) -> tuple[bytes, int]:
+    """Return the CBOR body and the number of records that it claims."""
+    if len(data) > limits.CHUNK_BYTES_MAX:
+        raise InvalidEvent(f"a chunk of {len(data)} bytes; at most {limits.CHUNK_BYTES_MAX}")
+    if data[:8] not in _MAGICS:
+        raise InvalidEvent("not a chunk: wrong magic")
+    if data[8:HEADER_BYTES] != _HEADER_TAIL:
+        raise InvalidEvent("a chunk of an unknown version or codec")
+    body = data[HEADER_BYTES:]
+    major, count, _ = _item_head(body, 0)
+    if major != 4:
+        raise InvalidEvent(_NOT_CANONICAL)
+    if count * limits.RECORD_BYTES_MIN > len(body):
+        raise InvalidEvent("a chunk that claims more records than it can hold")
+    if count == 0 and len(body) > 1:
+        raise InvalidEvent(_NOT_CANONICAL)
+    return body, count
+
+
+def _check_record(value: object, raw: bytes) -> Event:
+    """Return the event of a canonical record, or raise InvalidEvent with the first reason."""
+    if type(value) is not tuple or len(value) != 8:
+        raise InvalidEvent("a record needs eight fields")
+    event_id, issue_id, actor_id, ts, parent, tag, payload, sig = value
+    if type(event_id) is not bytes or len(event_id) != 32:
+        raise InvalidEvent("event_id is not 32 bytes")
+    if type(issue_id) is not bytes or len(issue_id) != 16:
+        raise InvalidEvent("issue_id is not 16 bytes")
+    if type(actor_id) is not bytes or len(actor_id) != 16:
+        raise InvalidEvent("actor_id is not 16 bytes")
+    if type(ts) is not int or not 0 <= ts <= limits.TS_UNIX_MS_MAX:
+        raise InvalidEvent("ts_unix_ms is out of bounds")
+    if parent is not None and (type(parent) is not bytes or len(parent) != 32):
+        raise InvalidEvent("parent is not null or 32 bytes")
+    if type(tag) is not int or not 0 < tag < 2**32:
+        raise InvalidEvent("kind_tag is out of bounds")
+    if len(raw) > limits.EVENT_BYTES_MAX:
+        raise InvalidEvent(f"an event of {len(raw)} bytes; at most {limits.EVENT_BYTES_MAX}")
+    if sig is None:
+        end = -_SIG_NULL_BYTES
+    elif type(sig) is bytes and len(sig) == limits.SIGNATURE_BYTES:
+        end = -_SIG_BYTES
+    else:
+        raise InvalidEvent("sig is not null or 64 bytes")
+    digest = blake2b(_PREIMAGE_HEAD + raw[_RECORD_HEAD_BYTES:end], digest_size=32).digest()
+    if digest != event_id:
+        raise InvalidEvent("event_id is not the hash of the event")
+    check_payload(tag, payload)
+    return tuple.__new__(Event, value)
+
+
+def _claimed_id(value: object) -> bytes | None:
+    first = value[0] if type(value) is tuple and value else None
+    return first if type(first) is bytes and len(first) == limits.EVENT_ID_BYTES else None
+
+
+def _decode_slowly(body: bytes, count: int) -> DecodedChunk:
+    """Decode record by record, so that one that is not canonical costs only itself."""
+    records: list[tuple[Event, bytes]] = []
+    problems: list[Problem] = []
+    at = _item_head(body, 0)[2]
+    budget = [limits.CBOR_ITEMS_MAX]
+    for index in range(count):
+        try:
+            end = _skip_item(body, at, budget)
+        except InvalidEvent as error:
+            problems.append(Problem(None, f"unreadable from record {index} on: {error}", None))
+            return DecodedChunk(records, problems)
+        raw, at = body[at:end], end
+        value: object = None
+        try:
+            value = unpack(raw)
+            if cbor2.dumps(value) != raw:
+                raise InvalidEvent(_NOT_CANONICAL)
+            records.append((_check_record(value, raw), raw))
+        except InvalidEvent as error:
+            problems.append(Problem(index, str(error), _claimed_id(value)))
+    if at != len(body):
+        problems.append(Problem(None, f"{len(body) - at} bytes after the last record", None))
+    return DecodedChunk(records, problems)
+
+
+def _head_bytes(length: int) -> int:
+    """Size of the shortest head of a string or array of this length."""
+    for size, bound in ((1, 24), (2, 2**8), (3, 2**16)):
+        if length < bound:
+            return size
+    return 5
+
+
+def _item_head(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return major type, argument and the position behind the head of the item at `at`."""
+    if at >= len(data):
+        raise InvalidEvent("cut short")
+    major, info = data[at] >> 5, data[at] & 31
+    if info < 24:
+        return major, info, at + 1
+    if info > 27:
+        raise InvalidEvent(_NOT_CANONICAL)
+    end = at + 1 + (1 << (info - 24))
+    return major, int.from_bytes(data[at + 1 : end], "big"), end
+
+
+def _skip_item(data: bytes, at: int, budget: list[int]) -> int:
+    """Return the position behind the item at `at`; `budget[0]` bounds the items walked."""
+    open_items = 1
+    while open_items:
+        open_items -= 1
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise InvalidEvent("too many items")
+        major, argument, at = _item_head(data, at)
+        if major in (2, 3):
+            at += argument
+        elif major in (4, 5, 6):
+            open_items += argument if major == 4 else 2 * argument if major == 5 else 1
+        if at > len(data) or open_items > len(data):
+            raise InvalidEvent("cut short")
+    return at

@@ -1,0 +1,56 @@
+"""Every bound of the formats and rules, checked on encode and on decode (spec/events.md, Bounds)."""
+
+from typing import Final
+
+ID_BYTES: Final = 16
+EVENT_ID_BYTES: Final = 32
+SHA256_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+PUBLIC_KEY_BYTES: Final = 32
+
+TS_UNIX_MS_MAX: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999; a later time is invalid everywhere."""
+
+TITLE_CHARS_MAX: Final = 4_096
+TEXT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A body, a comment or a context summary, as UTF-8."""
+LABEL_CHARS_MAX: Final = 256
+"""Also a user name, a field key, an actor label, a mime type, a language, a symbol kind."""
+VALUE_CHARS_MAX: Final = 4_096
+"""A field value, a link, a note, a reason, a symbol name, a path, an attachment name."""
+LABELS_MAX: Final = 256
+"""Labels of one creation."""
+SYMBOLS_MAX: Final = 10_000
+"""Symbols of one context record."""
+
+EVENT_BYTES_MAX: Final = 5 * 1024 * 1024
+CHUNK_EVENTS_MAX: Final = 10_000
+"""What a writer puts into one chunk; a reader takes any count within CHUNK_BYTES_MAX."""
+CHUNK_TARGET_BYTES: Final = 4 * 1024 * 1024
+"""A writer starts a new chunk beyond this size."""
+CHUNK_BYTES_MAX: Final = 16 * 1024 * 1024
+"""A reader sets a larger chunk aside without reading it."""
+CBOR_DEPTH_MAX: Final = 8
+CBOR_ITEMS_MAX: Final = 1_000_000
+"""Items that the slow reading of a damaged chunk walks before it gives up."""
+RECORD_BYTES_MIN: Final = 74
+"""The smallest record: header, three ids, time, null parent, kind, empty payload, no signature."""
+APPEND_CHUNKS_MAX: Final = 16
+"""Chunks of one commit."""
+
+ATTACHMENT_BYTES_MAX: Final = 32 * 1024 * 1024
+ATTACHMENT_NAME_BYTES_MAX: Final = 255
+
+PREFIX_CHARS_MIN: Final = 4
+"""Fewest hex digits of an id that a person may type."""
+SHORT_ID_CHARS_MIN: Final = 7
+"""Fewest hex digits of an id that are shown."""
+
+APPEND_RETRIES_MAX: Final = 64
+LOCK_WAIT_MS_MAX: Final = 10_000
+FILTER_CHARS_MAX: Final = 4_096
+FILTER_TERMS_MAX: Final = 64
+LIST_LIMIT_DEFAULT: Final = 50
+BATCH_COMMANDS_MAX: Final = 100_000
+CLOCK_AHEAD_MS_MAX: Final = 24 * 60 * 60 * 1000
+"""doctor names events that are further than this ahead of the clock."""

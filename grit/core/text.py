@@ -1,0 +1,55 @@
+"""Words of a text: what the text index stores and what a search compares (spec/query.md, Text).
+
+The words depend on the text alone: never on locale, environment or hash seed.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+WORD_BYTES_MAX: Final = 64
+"""UTF-8 bytes of a word; what is longer is cut, in texts and in queries alike."""
+
+_CJK: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
+# The group cuts in the regex engine: a second pass over the words would double the cost.
+_ASCII_WORD: Final = re.compile(r"(\w{1,64})\w*", re.ASCII)
+_WORD: Final = re.compile(rf"(?=\w)[{_CJK}]|[^\W{_CJK}]+")
+
+
+def words(text: str) -> list[str]:
+    """Return the words of `text` in order, folded so that case and compatibility forms agree.
+
+    A word is a run of letters, digits and underscores; a CJK character is a word of its own.
+    Every word w satisfies words(w) == [w].
+    """
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    return [
+        word if len(word) * 4 <= WORD_BYTES_MAX else _cut(word)
+        for word in _WORD.findall(_fold(text))
+    ]
+
+
+def tokens(text: str) -> set[str]:
+    """Return the distinct words of `text`: the keys under which the text index files it."""
+    return set(words(text))
+
+
+def matches_phrase(haystack: str, phrase: Sequence[str]) -> bool:
+    """Return whether the words of `phrase`, as `words` gives them, follow each other in `haystack`.
+
+    Punctuation, case and the width of white space do not count.
+    """
+    return f" {' '.join(phrase)} " in f" {' '.join(words(haystack))} "
+
+
+def _fold(text: str) -> str:
+    from unicodedata import normalize  # not needed for most texts, and 0.3 ms to load
+
+    # Folding the case can undo the normal form, and the normal form can bring capitals back.
+    folded = normalize("NFKC", normalize("NFKC", text).casefold()).casefold()
+    return normalize("NFKC", folded)
+
+
+def _cut(word: str) -> str:
+    return word.encode()[:WORD_BYTES_MAX].decode(errors="ignore")

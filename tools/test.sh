@@ -1,0 +1,75 @@
+#!/bin/sh
+# Everything that CI runs, from a bare checkout: sh tools/test.sh [--quick] [-- PYTEST_FLAGS]
+# Needs git, Python 3.11 or later and pip; the rest goes into .venv.
+set -eu
+cd "$(dirname "$0")/.."
+. tools/environment.sh
+
+quick=no
+while [ $# -gt 0 ]; do
+    case $1 in
+        --quick) quick=yes ;;
+        --) shift; break ;;
+        -h | --help) sed -n '2,3s/^# //p' "$0"; exit 0 ;;
+        *) die "unknown option '$1'; flags for pytest come after --" ;;
+    esac
+    shift
+done
+
+times=""
+step_started=$(date +%s)
+failed=""
+# step NAME COMMAND...: run it, remember how long it took and whether it failed.
+step() {
+    name=$1
+    shift
+    say "== $name"
+    step_started=$(date +%s)
+    "$@" || failed="$failed $name"
+    times="$times $name $(($(date +%s) - step_started)) s,"
+}
+
+finish() {
+    say "time:${times%,}"
+    [ -z "$failed" ] || die "failed:$failed"
+    say "all checks passed"
+}
+
+prepare() {
+    command -v git >/dev/null 2>&1 || die "git is needed"
+    make_venv .venv "-e .[dev]" pyproject.toml
+    need_deb strace strace
+    need_deb tmux tmux
+}
+
+pytest_all() {
+    "$bin/coverage" erase
+    if [ "$quick" = yes ]; then
+        set -- -m "not slow" "$@"
+    fi
+    "$bin/python" -m pytest -n 2 -q --cov --cov-report= "$@"
+}
+
+core_covered() {
+    "$bin/coverage" report --include='grit/core/*' --fail-under=100
+}
+
+step environment prepare
+[ -z "$failed" ] || finish
+bin=.venv/bin
+PATH=$PWD/$bin:$PATH
+export PATH
+
+step ruff "$bin/ruff" check .
+step format "$bin/ruff" format --check .
+step mypy "$bin/mypy" --strict grit
+step imports "$bin/lint-imports"
+if [ "$quick" = no ]; then
+    step fuzz sh fuzz/run.sh 10
+fi
+step pytest pytest_all "$@"
+# Flags may select a few tests only: the coverage of core says something for the whole run.
+if [ $# -eq 0 ] && [ "$quick" = no ]; then
+    step coverage core_covered
+fi
+finish
