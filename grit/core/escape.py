@@ -1,7 +1,7 @@
-"""Text made safe to show: what drives, reorders or hides becomes a visible escape (spec/threats.md).
+r"""Text made safe to show: what drives, reorders or hides is written out (spec/threats.md).
 
 Safe means that a terminal, a pager or a reader of a pipe sees every character there is, in the
-order in which it is stored. Escapes read like Python's: `\\x1b`, `\\u202e`, `\\U000e0041`; a
+order in which it is stored. Escapes read like Python's: `\x1b`, `\u202e`, `\U000e0041`; a
 backslash that was there already stays as it is.
 """
 

@@ -239,9 +239,7 @@ def _priority(term: Term, summary: Summary) -> bool:
     return rank != PRIORITY_RANK_UNSET and _between(term, rank)
 
 
-def _field_number(
-    key: str, number: Callable[[str], int | None]
-) -> Callable[[Term, Summary], bool]:
+def _field_number(key: str, number: Callable[[str], int | None]) -> Callable[[Term, Summary], bool]:
     def test(term: Term, summary: Summary) -> bool:
         value = summary.field(key)
         return value is not None and _between(term, number(value))

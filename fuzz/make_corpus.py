@@ -1,0 +1,57 @@
+"""Makes fuzz/corpus from spec/vectors and a few hostile texts; run after the vectors change.
+
+python fuzz/make_corpus.py
+"""
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+VECTORS = FOLDER.parent / "spec" / "vectors"
+HEADER_BYTES = 18
+INPUT_BYTES_MAX = 2_000
+
+FILTERS = (
+    "", "crash", '"exact phrase" crash', "label:bug -label:wip assignee:ann updated:>7d crash",
+    'label:"needs triage"', "label:a,b", "-crash", "author:@me", "created:<2025-01-31",
+    "created:2025-01-01..2025-02-01", "priority:<2", "priority:0..2", "is:ready -is:blocked",
+    "no:assignee", "type:bug milestone:v1", "parent:4f2a", "id:4f2a91c", "field.team:core",
+    "sort:created", "sort:-priority", "state:all", "is:deleted", "due:<3mo", "estimate:>=3",
+    "updated:>1y", "label:", "nolabel:x", '"open', "a:b:c", "created:>9999999d", "updated:>",
+    "created:0000-00-00", "label:,,", "-", "--", "-label:-x", '""', "id:zzzz", "field.:x", ":",
+    "created:2025-01-31T12:30", "priority:\u0661", "label:\U0001f980", "\x00", "a\nb", "..", "x" * 300,
+)  # fmt: skip
+TEXTS = (
+    "plain", "tab\there\nnew line", "\x1b]52;c;aGk=\x07", "\x9b31m", "\u202eabc\u202c", "a\rb",
+    "e" + "\u0301" * 200, "\u2066x\u2069", "\u2028\u2029", "\u200b\u200d\ufeff", "\U0001f468\u200d\U0001f469",
+    "\x7f\x80\x9f", "\\x1b", "\U000e0001\U000e0041", "\u061c\u200e\u200f",
+)  # fmt: skip
+
+
+def save(target: str, number: int, data: bytes) -> None:
+    """Write one input."""
+    folder = FOLDER / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{number:03}").write_bytes(data)
+
+
+def main() -> None:
+    """Write the corpus of every target."""
+    rows = json.loads((VECTORS / "chunks.json").read_text())
+    hostile = json.loads((VECTORS / "hostile.json").read_text())
+    chunks = [bytes.fromhex(row["bytes"]) for row in rows + hostile[::3] if "bytes" in row]
+    chunks = [data for data in chunks if len(data) <= INPUT_BYTES_MAX]
+    for number, data in enumerate(chunks):
+        save("chunk", number, data)
+    records = [row["record"] for row in json.loads((VECTORS / "events.json").read_text())]
+    payloads = [data[HEADER_BYTES + 1 :].hex() for data in chunks[::4]]
+    for number, text in enumerate(records + payloads):
+        save("event", number, bytes.fromhex(text))
+    for number, text in enumerate(FILTERS):
+        save("filter", number, text.encode())
+    for number, text in enumerate(TEXTS):
+        save("terminal", number, text.encode("utf-8", "surrogateescape"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""What every command shares: options, the opened workspace, and how results are printed."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NoReturn
+
+import click
+
+from grit.cli.terminal import Terminal
+from grit.core.errors import InvalidArgs
+from grit.services.workspace import Ports, Workspace, open_workspace
+
+JSON_VERSION: Final = 1
+
+
+class Context:
+    """One run of grit: what was asked for globally, and what is open."""
+
+    def __init__(self) -> None:
+        """Nothing is opened until it is used."""
+        self.directory = "."
+        self.color = "auto"
+        self.json = False
+        self.json_fields: list[str] | None = None
+        self.jsonl = False
+        self.quiet = False
+        self._terminal: Terminal | None = None
+        self._workspace: Workspace | None = None
+        self.now_ms = time.time_ns() // 1_000_000
+
+    @property
+    def terminal(self) -> Terminal:
+        """Standard output and error."""
+        if self._terminal is None:
+            self._terminal = Terminal(self.color)
+        return self._terminal
+
+    @property
+    def workspace(self) -> Workspace:
+        """The repository around the directory; raises GitFailed without one."""
+        if self._workspace is None:
+            self._workspace = open_workspace(self.directory, self.ports())
+        return self._workspace
+
+    def ports(self) -> Ports:
+        """Return the clock, randomness, environment and ears that services get."""
+        from grit.cli.progress import ProgressBar
+        from grit.core.progress import SilentProgress
+
+        shows = self.terminal.stderr_is_tty and not self.quiet and not self.json
+        return Ports(
+            os.environ,
+            lambda: time.time_ns() // 1_000_000,
+            os.urandom,
+            self.notice,
+            ProgressBar(sys.stderr, self.terminal.columns) if shows else SilentProgress(),
+        )
+
+    def notice(self, text: str) -> None:
+        """Tell the user something on stderr, unless --quiet."""
+        if not self.quiet:
+            self.terminal.notice(f"grit: {text}")
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._workspace is not None:
+            self._workspace.close()
+
+    def show(self, data: object, lines: Callable[[], Iterable[str]]) -> None:
+        """Print a result: `data` under --json, nothing under --quiet, else the lines."""
+        if self.json:
+            self.print_json({"schema_version": JSON_VERSION, "ok": True, "data": data})
+        elif not self.quiet:
+            self.terminal.write(lines())
+
+    def show_rows(
+        self,
+        name: str,
+        rows: Iterable[dict[str, object]],
+        fields: Sequence[str],
+        extra: dict[str, object],
+        lines: Callable[[], Iterable[str]],
+    ) -> None:
+        """Print rows: under --json[=fields] in data.<name>, under --jsonl one document a row."""
+        if self.json_fields is not None:
+            unknown = [field for field in self.json_fields if field not in fields]
+            if unknown:
+                raise InvalidArgs(
+                    f"unknown field '{unknown[0]}'; known: {', '.join(fields)}",
+                    fields=list(fields),
+                )
+            wanted = self.json_fields
+            rows = ({field: row[field] for field in wanted} for row in rows)
+        if self.jsonl:
+            import json
+
+            self.terminal.write(json.dumps(row) for row in rows)
+        elif self.json:
+            self.show({name: list(rows), **extra}, lines)
+        else:
+            self.show(None, lines)
+
+    def print_json(self, document: object) -> None:
+        """Print one ASCII document on one line."""
+        import json
+
+        sys.stdout.write(json.dumps(document, ensure_ascii=True) + "\n")
+        sys.stdout.flush()
+
+
+class GritCommand(click.Command):
+    """A command that takes the options of every command."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Add the shared options behind the command's own."""
+        super().__init__(*args, **kwargs)
+        self.params.extend(shared_options())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Understand --json=a,b, which click's flags cannot say."""
+        end = args.index("--") if "--" in args else len(args)
+        for at, word in enumerate(args[:end]):
+            if word.startswith("--json="):
+                run = ctx.ensure_object(Context)
+                run.json_fields = [field for field in word[7:].split(",") if field]
+                args[at] = "--json"
+        return super().parse_args(ctx, args)
+
+
+def _store(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def store(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
+        if value is not None and value is not False:
+            setattr(ctx.ensure_object(Context), name, value)
+
+    return store
+
+
+def shared_options() -> list[click.Parameter]:
+    """Return the options that every command and the program itself take."""
+
+    def option(*names: str, store: str, text: str, **more: Any) -> click.Option:
+        return click.Option(
+            list(names), expose_value=False, callback=_store(store), help=text, **more
+        )
+
+    return [
+        option("--json", store="json", is_flag=True, text="Print one JSON document."),
+        option("--jsonl", store="jsonl", is_flag=True, text="Print one JSON document a row."),
+        option("--quiet", "-q", store="quiet", is_flag=True, text="Print nothing but errors."),
+        option(
+            "--color",
+            store="color",
+            type=click.Choice(["auto", "always", "never"]),
+            text="When to use colours.",
+        ),
+        option("-C", store="directory", metavar="DIR", text="Work in this directory."),
+    ]
+
+
+def fail_usage(message: str) -> NoReturn:
+    """Refuse wrong use (exit 2)."""
+    raise InvalidArgs(message)

@@ -1,0 +1,157 @@
+"""Text from the user's editor, chosen as git chooses it, and never lost when a command fails."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from grit.core.errors import GritError, InvalidArgs, IoFailed
+
+SCISSORS: Final = "# ------------------------ >8 ------------------------"
+"""All from this line on is instructions; above it '#' is a heading like in any Markdown."""
+HINTS: Final = ("Write above the line; all from it on is ignored.", "An empty text does nothing.")
+
+
+@contextmanager
+def edited_text(
+    initial: str,
+    suffix: str,
+    *,
+    directory: str,
+    hints: tuple[str, ...] = HINTS,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Yield what the user wrote; use it inside the `with`, where a failure keeps the draft.
+
+    `directory` is a private folder of the git directory; it is made if need be. `suffix` names
+    the file (".md"). A GritError that leaves the block is raised again with the draft's path.
+    Raises InvalidArgs without a terminal or when the text is empty, IoFailed when the editor
+    fails.
+    """
+    environ = os.environ if environ is None else environ
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InvalidArgs("no text was given, and there is no terminal for an editor: use --body")
+    path = _draft(initial, suffix, directory, hints)
+    try:
+        yield _edit(path, hints, environ)
+    except _Empty:
+        _discard(path)
+        raise InvalidArgs("empty, nothing done") from None
+    except GritError as error:
+        message = f"{error.message} (your text is kept in {path})"
+        raise type(error)(message, **{**error.details, "draft": path}) from error
+    except BaseException as error:
+        error.add_note(f"your text is kept in {path}")
+        raise
+    _discard(path)
+
+
+class _Empty(Exception):
+    """Nothing but blanks and instructions came back."""
+
+
+def clean_text(text: str, hints: tuple[str, ...] = HINTS) -> str:
+    """Return the text above the scissors, without blank ends; all else in it is the user's.
+
+    Instructions that stayed when the line itself was deleted go as well.
+    """
+    lines = text.replace("\r\n", "\n").split("\n")
+    if SCISSORS in lines:
+        del lines[lines.index(SCISSORS) :]
+    ours = {f"# {hint}" for hint in hints}
+    while lines and (not lines[-1].strip() or lines[-1] in ours):
+        lines.pop()
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    return "\n".join(line.rstrip() if not line.strip() else line for line in lines)
+
+
+def split_title(text: str) -> tuple[str, str]:
+    """Return the first line, without a heading's '#', as title, and what follows as body."""
+    title, _, body = text.partition("\n")
+    if title.startswith("#"):
+        title = title.lstrip("#").strip() or title
+    return title.strip(), body.strip("\n")
+
+
+def _draft(initial: str, suffix: str, directory: str, hints: tuple[str, ...]) -> str:
+    """Write the file to edit, readable by its owner alone; Raises IoFailed."""
+    import tempfile
+
+    shown = "\n".join((initial, "", SCISSORS, *(f"# {hint}" for hint in hints), ""))
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        handle, path = tempfile.mkstemp(suffix, "draft-", directory)
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(shown)
+    except OSError as error:
+        raise IoFailed(f"cannot write a draft in {directory}: {error.strerror}") from error
+    return path
+
+
+def _edit(path: str, hints: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    """Run the editor on the file and return what is in it then."""
+    command = editor_command(environ)
+    if command != ":":  # git's word for no editor at all
+        status = _run(command, path, environ)
+        if status != 0:
+            raise IoFailed(f"the editor '{command}' failed (exit {status}); nothing done")
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = clean_text(file.read(), hints)
+    except OSError as error:
+        raise IoFailed(f"cannot read the draft again: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidArgs("the text is not UTF-8; nothing done") from error
+    if not text:
+        raise _Empty
+    return text
+
+
+def _run(command: str, path: str, environ: Mapping[str, str]) -> int:
+    """Run the editor through the shell as git does, and return its exit status."""
+    import signal
+    import subprocess
+
+    try:
+        process = subprocess.Popen(
+            ["sh", "-c", f'{command} "$@"', command, path], env=dict(environ)
+        )
+    except OSError as error:
+        raise IoFailed(f"cannot start the editor '{command}': {error.strerror}") from error
+    # Ctrl-C is a key of the editor; it must not end us under it.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def editor_command(environ: Mapping[str, str]) -> str:
+    """Return the editor as git chooses it: GIT_EDITOR, core.editor, VISUAL, EDITOR, its default.
+
+    Raises InvalidArgs where git knows of none, as on a dumb terminal.
+    """
+    import subprocess
+
+    with suppress(OSError):
+        asked = subprocess.run(
+            ["git", "var", "GIT_EDITOR"],
+            env=dict(environ),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if asked.returncode == 0 and asked.stdout.strip():
+            return asked.stdout.strip()
+    for name in ("GIT_EDITOR", "VISUAL", "EDITOR"):
+        if environ.get(name):
+            return environ[name]
+    raise InvalidArgs("no editor is known: set EDITOR, or use --body or --body-file")
+
+
+def _discard(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)

@@ -1,0 +1,167 @@
+"""The program: commands are found lazily, errors become messages and exit statuses."""
+
+import sys
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+from grit.cli.context import JSON_VERSION, Context, shared_options
+from grit.core.errors import ERRORS, GritError, InternalFailed, InvalidArgs, IoFailed
+
+COMMANDS: Final = {
+    "init": "grit.cli.setup:init",
+    "actor": "grit.cli.setup:actor",
+    "config": "grit.cli.setup:config",
+    "issue": "grit.cli.issue:issue",
+    "new": "grit.cli.edit:create",
+    "ls": "grit.cli.read:list_",
+    "show": "grit.cli.read:show",
+    "comment": "grit.cli.edit:comment",
+    "close": "grit.cli.edit:close",
+    "ready": "grit.cli.read:ready",
+    "blocked": "grit.cli.read:blocked",
+    "search": "grit.cli.read:search",
+    "log": "grit.cli.activity:log",
+    "batch": "grit.cli.exchange:batch",
+    "export": "grit.cli.exchange:export",
+    "import": "grit.cli.exchange:import_",
+    "rebuild": "grit.cli.maintain:rebuild",
+    "doctor": "grit.cli.maintain:doctor",
+    "db": "grit.cli.maintain:db",
+    "completion": "grit.cli.completion:completion",
+    "man": "grit.cli.manual:man",
+}
+"""Command to module and attribute; in the order of `grit --help`."""
+
+INTERRUPTED: Final = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def __init__(self, *args: Any, commands_at: dict[str, str] | None = None, **kw: Any) -> None:
+        """Take the table of command to "module:attribute"."""
+        super().__init__(*args, **kw)
+        self.commands_at = commands_at or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the table's order."""
+        return list(self.commands_at)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command, or None."""
+        place = self.commands_at.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command when there is no such one."""
+        name = args[0]
+        if name not in self.commands_at and not name.startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, self.commands_at, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"no command '{name}'{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        from grit import __version__
+
+        click.echo(f"grit {__version__}")
+        ctx.exit()
+
+
+PROGRAM: Final = LazyGroup(
+    "grit",
+    commands_at=COMMANDS,
+    help="Issues next to the code: an issue tracker inside a git repository.",
+    params=[
+        *shared_options(),
+        click.Option(
+            ["--version"], is_flag=True, expose_value=False, callback=_version, is_eager=True,
+            help="Print the version.",
+        ),
+    ],
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run the command line and exit with its status (spec/errors.md)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command line and return its exit status."""
+    context = Context()
+    try:
+        return _run(context, args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        context.close()
+
+
+def _run(context: Context, args: list[str]) -> int:
+    try:
+        status = PROGRAM.main(args, prog_name="grit", standalone_mode=False, obj=context)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
+    except click.ClickException as error:
+        return _report(context, InvalidArgs(_message(error)), args)
+    except click.Abort:
+        return INTERRUPTED
+    except GritError as error:
+        return _report(context, error, args)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except UnicodeEncodeError as error:
+        return _report(context, InvalidArgs(f"refused: not valid Unicode ({error.reason})"), args)
+    except OSError as error:
+        return _report(context, IoFailed(f"{error.strerror or error} ({error.filename})"), args)
+    except Exception as error:  # noqa: BLE001 - the outermost shell; anything else is a bug
+        if "GRIT_DEBUG" in context.ports().environ:
+            raise
+        message = f"{type(error).__name__}: {error} (GRIT_DEBUG=1 shows where)"
+        return _report(context, InternalFailed(message), args)
+    return status if isinstance(status, int) else 0
+
+
+def _message(error: click.ClickException) -> str:
+    usage = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        usage = f" (see '{error.ctx.command_path} --help')"
+    return f"{error.format_message().rstrip('.')}{usage}"
+
+
+def _report(context: Context, error: GritError, args: list[str]) -> int:
+    """Print an error: on stdout under --json, else on stderr with its advice."""
+    row = ERRORS[error.code]
+    asked = (word.startswith("--json") for word in args)
+    if context.json or context.jsonl or any(asked):
+        context.print_json(
+            {
+                "schema_version": JSON_VERSION,
+                "ok": False,
+                "error": {"code": error.code, "message": error.message, "details": error.details},
+            }
+        )
+    else:
+        context.terminal.notice(f"grit: {error.message}")
+        if error.code not in ("invalid_args", "not_found", "conflict"):
+            context.terminal.notice(row.advice)
+    return row.exit_status

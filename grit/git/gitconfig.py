@@ -1,0 +1,104 @@
+"""What grit asks of git's configuration: identity, durability, shared modes, upkeep.
+
+Read once per writing process with one `git config --list` (spec/wal.md, Identity, Durability).
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from grit.git.process import output
+from grit.git.repository import Repository
+
+_FALSE: Final = frozenset({"false", "no", "off", "0", ""})
+_HARDENS_OBJECTS: Final = frozenset({"all", "added", "committed", "objects", "loose-object"})
+_SHARED_MODES: Final = {
+    **dict.fromkeys(("group", "true", "yes", "on", "1"), 0o660),
+    **dict.fromkeys(("all", "world", "everybody", "2"), 0o664),
+}
+_NAME_CHARS_MAX: Final = 256
+GC_AUTO_DEFAULT: Final = 6700
+"""Git's own default for gc.auto: loose objects that are worth a collection."""
+
+
+class GitConfig(NamedTuple):
+    """Every value of git's configuration, in git's order; the last one of a key counts."""
+
+    values: Mapping[str, tuple[str, ...]]
+
+    def get(self, key: str) -> str | None:
+        """Return the value of a key in git's spelling (`user.name`), or None."""
+        found = self.values.get(key)
+        return found[-1] if found else None
+
+    def flag(self, key: str) -> bool:
+        """Return whether a boolean key is set and true."""
+        found = self.get(key)
+        return found is not None and found.lower() not in _FALSE
+
+    @property
+    def durable(self) -> bool:
+        """Whether loose objects are to reach the disk before their ref does (core.fsync)."""
+        spec = self.get("core.fsync")
+        if spec is None:
+            return self.flag("core.fsyncobjectfiles")
+        words = {word.strip() for word in spec.split(",")}
+        wanted = bool(words & _HARDENS_OBJECTS)
+        return wanted and not words & {f"-{word}" for word in _HARDENS_OBJECTS}
+
+    @property
+    def shared_mode(self) -> int:
+        """Permission bits that core.sharedRepository adds to files; 0 when it is off."""
+        word = (self.get("core.sharedrepository") or "umask").lower()
+        if word in _SHARED_MODES:
+            return _SHARED_MODES[word]
+        if word.startswith("0") and word.isdigit() and not set(word) & set("89"):
+            return int(word, 8) & 0o666
+        return 0
+
+    @property
+    def gc_auto(self) -> int:
+        """Loose objects from which git may collect; 0 when the user switched that off."""
+        word = self.get("gc.auto")
+        if word is None:
+            return GC_AUTO_DEFAULT
+        return int(word) if word.isdigit() else 0
+
+
+def load_git_config(repository: Repository) -> GitConfig:
+    """Read the configuration as git sees it in this repository; raises GitFailed."""
+    text = output(repository.git_dir, "config", "--list", "-z").decode(errors="surrogateescape")
+    values: dict[str, tuple[str, ...]] = {}
+    for item in text.split("\0"):
+        key, newline, value = item.partition("\n")
+        if key:
+            values[key] = (*values.get(key, ()), value if newline else "true")
+    return GitConfig(values)
+
+
+def identity(
+    config: GitConfig, environ: Mapping[str, str], role: str, actor_id: bytes
+) -> tuple[str, str]:
+    """Return (name, email) of the `author` or the `committer`, as git would choose them.
+
+    Where nobody is configured the actor's id stands in, so that a commit never fails and never
+    carries a name that was guessed from the machine (spec/wal.md, Identity).
+    """
+    prefix = f"GIT_{role.upper()}"
+    names = (environ.get(f"{prefix}_NAME"), config.get(f"{role}.name"), config.get("user.name"))
+    emails = (
+        environ.get(f"{prefix}_EMAIL"),
+        config.get(f"{role}.email"),
+        config.get("user.email"),
+        environ.get("EMAIL"),
+    )
+    name = next(filter(None, map(_clean, names)), f"grit actor {actor_id.hex()[:8]}")
+    email = next(filter(None, map(_clean, emails)), f"{actor_id.hex()}@grit.invalid")
+    return name, email
+
+
+def _clean(text: str | None) -> str:
+    """Drop what git's commit format or a terminal would trip over."""
+    if not text:
+        return ""
+    kept = "".join(c if c.isprintable() and c not in "<>" else " " for c in text)
+    return " ".join(kept.split())[:_NAME_CHARS_MAX].strip(" .,:;\"'\\")

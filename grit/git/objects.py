@@ -1,0 +1,190 @@
+"""Git objects as files: written before the ref moves, and read back while they are still loose.
+
+An object is (kind, content); its id is the hash of both (spec/wal.md, Objects, Durability).
+"""
+
+import hashlib
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from grit.core.errors import IoFailed
+from grit.core.limits import CHUNK_BYTES_MAX
+from grit.git.refs import sync_folder
+from grit.git.repository import Repository
+
+_HEADER_BYTES_MAX: Final = 64
+_TREE_MODE: Final = b"40000"
+
+
+class ObjectWriter:
+    """Writes loose objects, and remembers which folders must be synced before the ref moves."""
+
+    __slots__ = ("_durable", "_folders", "_repository", "_shared_mode")
+
+    def __init__(self, repository: Repository, durable: bool, shared_mode: int) -> None:
+        """Write into the repository's own object folder."""
+        self._repository = repository
+        self._durable = durable
+        self._shared_mode = shared_mode
+        self._folders: set[str] = set()
+
+    def write(self, kind: str, content: bytes, *, replace: bool = False) -> str:
+        """Store one object and return its id; `replace` writes over what stands there.
+
+        Raises IoFailed. Whatever happens, nothing refers to the object yet.
+        """
+        framed = b"%b %d\0%b" % (kind.encode(), len(content), content)
+        oid = hash_of(self._repository.object_format, framed)
+        folder = f"{self._repository.objects_dir}/{oid[:2]}"
+        path = f"{folder}/{oid[2:]}"
+        try:
+            if replace or not _freshen(path):
+                self._store(folder, path, framed)
+        except OSError as error:
+            raise IoFailed(
+                f"cannot write an object of the log: {error.strerror}; head unchanged",
+                errno=error.errno,
+            ) from error
+        return oid
+
+    def sync(self) -> None:
+        """Make the names of all written objects durable, where the user wants that."""
+        try:
+            for folder in self._folders:
+                sync_folder(folder)
+        except OSError as error:
+            raise IoFailed(
+                f"cannot sync the objects of the log: {error.strerror}; head unchanged",
+                errno=error.errno,
+            ) from error
+        self._folders.clear()
+
+    def _store(self, folder: str, path: str, framed: bytes) -> None:
+        # Git's own name for unfinished objects: `git gc` clears away what a kill leaves.
+        temporary = f"{folder}/tmp_obj_{os.urandom(6).hex()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        try:
+            fd = os.open(temporary, flags, 0o444)
+        except FileNotFoundError:
+            self._make_folder(folder)
+            fd = os.open(temporary, flags, 0o444)
+        try:
+            try:
+                _write_all(fd, zlib.compress(framed, 1))
+                if self._durable:
+                    os.fsync(fd)
+                    self._folders.add(folder)
+            finally:
+                os.close(fd)
+            if self._shared_mode:
+                os.chmod(temporary, self._shared_mode & 0o444)
+            os.replace(temporary, path)
+        except OSError:
+            _discard(temporary)
+            raise
+
+    def _make_folder(self, folder: str) -> None:
+        os.makedirs(folder, exist_ok=True)
+        if self._shared_mode:
+            executable = (self._shared_mode & 0o444) >> 2
+            os.chmod(folder, stat.S_ISGID | self._shared_mode | executable | 0o700)
+        if self._durable:
+            self._folders.add(self._repository.objects_dir)
+
+
+class TreeEntry(NamedTuple):
+    """One line of a tree."""
+
+    name: str
+    oid: str
+    is_tree: bool
+
+
+def hash_of(object_format: str, framed: bytes) -> str:
+    """Return the object id of `kind size NUL content`."""
+    if object_format == "sha256":
+        return hashlib.sha256(framed).hexdigest()
+    return hashlib.sha1(framed, usedforsecurity=False).hexdigest()
+
+
+def read_loose(repository: Repository, oid: str) -> tuple[str, bytes] | None:
+    """Return (kind, content) of a loose object that is whole and within bounds, else None.
+
+    None says only that git has to be asked.
+    """
+    try:
+        with open(f"{repository.objects_dir}/{oid[:2]}/{oid[2:]}", "rb", buffering=0) as file:
+            packed = file.readall()
+    except OSError:
+        return None
+    inflate = zlib.decompressobj()
+    try:
+        framed = inflate.decompress(packed, CHUNK_BYTES_MAX + _HEADER_BYTES_MAX)
+    except zlib.error:
+        return None
+    if not inflate.eof or hash_of(repository.object_format, framed) != oid:
+        return None
+    header, nul, content = framed.partition(b"\0")
+    if not nul:
+        return None
+    return header.split(b" ", 1)[0].decode(errors="replace"), content
+
+
+def tree_entries(content: bytes, object_format: str) -> Iterator[TreeEntry]:
+    """Yield the entries of a tree object; stops where the tree is malformed."""
+    size = 32 if object_format == "sha256" else 20
+    at = 0
+    while at < len(content):
+        nul = content.find(b"\0", at)
+        if nul < 0 or len(content) < nul + 1 + size:
+            return
+        mode, _, name = content[at:nul].partition(b" ")
+        oid = content[nul + 1 : nul + 1 + size].hex()
+        yield TreeEntry(name.decode(errors="surrogateescape"), oid, mode == _TREE_MODE)
+        at = nul + 1 + size
+
+
+def commit_links(content: bytes) -> tuple[str, tuple[str, ...]]:
+    """Return (tree, parents) of a commit object; an empty tree id when it is malformed."""
+    tree = ""
+    parents = []
+    for line in content.split(b"\n"):
+        word, _, value = line.partition(b" ")
+        if word == b"tree":
+            tree = value.decode(errors="replace")
+        elif word == b"parent":
+            parents.append(value.decode(errors="replace"))
+        else:
+            break
+    return tree, tuple(parents)
+
+
+def _freshen(path: str) -> bool:
+    """Return whether the object is there already, and give it a new time.
+
+    `git gc` keeps unreferenced objects by their age: an old one must look new again before the
+    ref names it. An empty file is what a power loss leaves; it is written again.
+    """
+    try:
+        if os.stat(path).st_size == 0:
+            return False
+        os.utime(path)
+    except OSError:
+        return False
+    return True
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _discard(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return  # what stays is git's to clear away

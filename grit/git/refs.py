@@ -1,0 +1,228 @@
+"""Reading and swapping one ref, strictly: what cannot be read is never taken for absent.
+
+Files are read here; they are swapped under git's own `<ref>.lock`, taken with dulwich. Other ref
+storages go through the git program (spec/wal.md, The ref).
+"""
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
+from grit.core.limits import LOCK_WAIT_MS_MAX
+from grit.git.repository import Repository
+
+if TYPE_CHECKING:
+    from dulwich.file import _GitFile
+
+_REF_BYTES_MAX: Final = 4096
+_STALE_LOCK_MS: Final = 3_000
+"""Git holds `<ref>.lock` for milliseconds; an older one was left by a killed process."""
+_NAP_MS: Final = 5
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+def read_ref(repository: Repository, name: str) -> str | None:
+    """Return the object id that the ref names, or None when there is no such ref.
+
+    Raises WalDamaged for a symref or garbage, IoFailed when the ref cannot be read; in neither
+    case may anybody conclude that the ref is absent.
+    """
+    if repository.ref_storage != "files":
+        return _read_with_git(repository, name)
+    found = _read_loose(repository, name)
+    if found is None:
+        found = _read_packed(repository, name)
+    if found is None:
+        # Between the two looks the ref may have left packed-refs for a file of its own.
+        found = _read_loose(repository, name)
+    return found
+
+
+def swap_ref(
+    repository: Repository,
+    name: str,
+    old: str | None,
+    new: str,
+    *,
+    shared_mode: int = 0,
+    notices: list[str] | None = None,
+) -> bool:
+    """Move the ref from `old` (None: absent) to `new`; False when it is somewhere else by now.
+
+    With `notices` the caller holds grit's own lock, so that a `<ref>.lock` that stays is a killed
+    process's: it is removed, with a notice appended. Raises Busy, IoFailed, WalDamaged, GitFailed.
+    """
+    if repository.ref_storage != "files":
+        return _swap_with_git(repository, name, old, new)
+    path = f"{repository.common_dir}/{name}"
+    lock = _lock_ref(path, name, notices)
+    try:
+        # Read again under the lock: from here to the rename nobody else may move the ref.
+        if read_ref(repository, name) != old:
+            lock.abort()
+            return False
+        if old is None:
+            _check_free(repository, name)
+        lock.write(new.encode() + b"\n")
+        if shared_mode:
+            os.chmod(f"{path}.lock", shared_mode)
+        lock.close()
+    except OSError as error:
+        lock.abort()
+        raise _refused(name, "cannot write", error) from error
+    except BaseException:
+        lock.abort()
+        raise
+    return True
+
+
+def sync_folder(path: str) -> None:
+    """Make a folder's entries durable, where the system can; raises OSError."""
+    if os.name == "nt":
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read_loose(repository: Repository, name: str) -> str | None:
+    path = f"{repository.common_dir}/{name}"
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise WalDamaged(f"{name} is a symbolic link; head unchanged", ref=name) from error
+        raise _refused(name, "cannot read", error) from error
+    try:
+        data = os.read(fd, _REF_BYTES_MAX)
+    except IsADirectoryError:
+        return None  # refs live below it; a swap finds the conflict
+    except OSError as error:
+        raise _refused(name, "cannot read", error) from error
+    finally:
+        os.close(fd)
+    if data.startswith(b"ref:"):
+        target = data[4:].strip().decode(errors="replace")
+        raise WalDamaged(f"{name} is a symbolic ref to {target}; head unchanged", ref=name)
+    return _object_id(repository, name, data.rstrip())
+
+
+def _read_packed(repository: Repository, name: str) -> str | None:
+    data = _packed(repository, name)
+    if not data:
+        return None
+    if not data.endswith(b"\n"):
+        raise WalDamaged("packed-refs ends in the middle of a line; head unchanged", ref=name)
+    suffix = b" " + name.encode() + b"\n"
+    at = data.find(suffix)
+    if at < 0:
+        return None
+    return _object_id(repository, name, data[data.rfind(b"\n", 0, at) + 1 : at])
+
+
+def _packed(repository: Repository, name: str) -> bytes:
+    try:
+        with open(f"{repository.common_dir}/packed-refs", "rb", buffering=0) as file:
+            return file.readall()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise _refused(name, "cannot read packed-refs for", error) from error
+
+
+def _object_id(repository: Repository, name: str, data: bytes) -> str:
+    text = data.decode("ascii", errors="replace")
+    size = 64 if repository.object_format == "sha256" else 40
+    if len(text) != size or not _HEX.issuperset(text) or text == "0" * size:
+        what = "is empty" if not text else "holds no object id"
+        raise WalDamaged(f"{name} {what}; head unchanged", ref=name)
+    return text
+
+
+def _check_free(repository: Repository, name: str) -> None:
+    """Refuse a name below which packed refs live: git could not hold both."""
+    if f" {name}/".encode() in _packed(repository, name):
+        raise WalDamaged(f"refs below {name}/ are in the way of the log", ref=name)
+
+
+def _lock_ref(path: str, name: str, notices: list[str] | None) -> "_GitFile":
+    from dulwich.file import FileLocked, GitFile
+
+    deadline = time.monotonic() + LOCK_WAIT_MS_MAX / 1000
+    while True:
+        try:
+            return GitFile(path, "wb", mask=0o666)
+        except FileLocked as error:
+            if notices is not None and _is_stale(f"{path}.lock"):
+                _remove_stale(path, name, notices)
+            elif time.monotonic() >= deadline:
+                raise Busy(f"busy: {name}.lock is held by another git process") from error
+            else:
+                time.sleep(_NAP_MS / 1000)
+        except FileNotFoundError:
+            _make_folder(path, name)  # `git pack-refs --prune` removes empty folders
+        except OSError as error:
+            raise _refused(name, "cannot lock", error) from error
+
+
+def _make_folder(path: str, name: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise _refused(name, "cannot create the folder of", error) from error
+
+
+def _is_stale(lock: str) -> bool:
+    try:
+        age_ms = (time.time() - os.stat(lock).st_mtime) * 1000
+    except OSError:
+        return False  # gone, or about to fail on its own
+    return age_ms > _STALE_LOCK_MS
+
+
+def _remove_stale(path: str, name: str, notices: list[str]) -> None:
+    try:
+        os.unlink(f"{path}.lock")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _refused(name, "cannot remove the stale lock of", error) from error
+    notices.append(f"removed {name}.lock, which a killed process had left behind")
+
+
+def _refused(name: str, what: str, error: OSError) -> IoFailed:
+    return IoFailed(
+        f"{what} {name}: {error.strerror}; head unchanged", ref=name, errno=error.errno
+    )
+
+
+def _read_with_git(repository: Repository, name: str) -> str | None:
+    from grit.git.process import output
+
+    form = "--format=%(refname) %(objectname) %(symref)"
+    for line in output(repository.git_dir, "for-each-ref", form, name).decode().splitlines():
+        found, object_id, target = line.split(" ", 2)
+        if found != name:
+            continue
+        if target:
+            raise WalDamaged(f"{name} is a symbolic ref to {target}; head unchanged", ref=name)
+        return _object_id(repository, name, object_id.encode())
+    return None
+
+
+def _swap_with_git(repository: Repository, name: str, old: str | None, new: str) -> bool:
+    from grit.git.process import run
+
+    expected = "0" * len(new) if old is None else old
+    done = run(repository.git_dir, "update-ref", "--no-deref", name, new, expected)
+    if done.status == 0:
+        return True
+    if _read_with_git(repository, name) != old:
+        return False
+    raise GitFailed(f"git cannot move {name}: {done.reason}; head unchanged", ref=name)

@@ -1,0 +1,143 @@
+"""Who acts: the current actor, its key, and how a repository is set up."""
+
+from typing import Final, NamedTuple
+
+from grit.core.errors import InvalidArgs, NotFound
+from grit.core.events import Event, Payload
+from grit.core.ids import ActorId, parse_prefix
+from grit.core.limits import ID_BYTES, LABEL_CHARS_MAX
+from grit.git import actors as files
+from grit.git.actors import ActorFile
+from grit.services.workspace import Workspace
+
+GRIT_ACTOR: Final = "GRIT_ACTOR"
+"""Environment: the actor (id prefix or label) that acts instead of the default one."""
+
+
+class Signer(NamedTuple):
+    """The actor of this command, ready to seal and sign."""
+
+    actor_id: ActorId
+    label: str
+    announcement: Payload | None
+    seed: bytes | None
+
+    def sign(self, event: Event) -> Event:
+        """Return the event signed, or as it is for an actor without a key."""
+        if self.seed is None:
+            return event
+        from grit.core import signing
+
+        return signing.sign(event, self.seed)
+
+
+def signer(workspace: Workspace) -> Signer:
+    """Return who writes; the first write of a repository makes an actor, with a notice."""
+    actor = current(workspace)
+    if actor is None:
+        actor = create(workspace, make_default=True)
+        workspace.notice(f"first write here: made the actor '{actor.label}', as 'grit init' does")
+        set_refspecs(workspace)
+    person = workspace.wal.person(workspace.ports.environ)
+    announcement = (
+        actor.label[:LABEL_CHARS_MAX],
+        person.name[:LABEL_CHARS_MAX],
+        person.email[:LABEL_CHARS_MAX],
+        actor.public_key,
+    )
+    seed = None
+    if actor.public_key is not None:
+        seed = files.read_signing_key(workspace.repository, actor.actor_id)
+    return Signer(actor.actor_id, actor.label, announcement, seed)
+
+
+def current(workspace: Workspace) -> ActorFile | None:
+    """Return the actor that GRIT_ACTOR or the configuration names, or None when none does."""
+    named = workspace.ports.environ.get(GRIT_ACTOR)
+    if named:
+        return find(workspace, named)
+    default = files.load_config(workspace.repository).get("default_actor")
+    if default is None:
+        return None
+    return files.load_actor(workspace.repository, ActorId(bytes.fromhex(str(default))))
+
+
+def find(workspace: Workspace, text: str) -> ActorFile:
+    """Return the local actor with this label or id prefix; raise NotFound or InvalidArgs."""
+    known = files.list_actors(workspace.repository)
+    found = [actor for actor in known if actor.label == text]
+    if not found and set(text.lower()) <= set("0123456789abcdef"):
+        prefix = parse_prefix(text, what="actor id")
+        found = [actor for actor in known if actor.actor_id.hex().startswith(prefix)]
+    if not found:
+        raise NotFound(f"no actor '{text}' in this clone: see 'grit actor list'")
+    if len(found) > 1:
+        raise InvalidArgs(f"'{text}' names {len(found)} actors; give the id")
+    return found[0]
+
+
+def create(
+    workspace: Workspace, *, label: str | None = None, key: bool = True, make_default: bool = False
+) -> ActorFile:
+    """Make an actor, keyed unless told not to, and on request the one that acts by default."""
+    entropy = workspace.ports.entropy
+    label = label or workspace.wal.person(workspace.ports.environ).name
+    seed = public = None
+    actor_id = ActorId(entropy(ID_BYTES))
+    if key:
+        from grit.core import signing
+
+        seed = entropy(32)
+        public = signing.public_key(seed)
+        actor_id = signing.actor_id_of(public)
+    actor = files.create_actor(
+        workspace.repository,
+        actor_id,
+        label=label,
+        created_ts=workspace.now_ms(),
+        public_key=public,
+        seed=seed,
+    )
+    if make_default:
+        use(workspace, actor)
+    return actor
+
+
+def use(workspace: Workspace, actor: ActorFile) -> None:
+    """Let this actor act by default in this clone."""
+    files.set_config(workspace.repository, "default_actor", actor.actor_id.hex())
+
+
+def set_refspecs(workspace: Workspace) -> list[str]:
+    """Let `git fetch` bring the log of every remote; return the remotes that were set up."""
+    from grit.git import remotes
+
+    return remotes.add_refspecs(workspace.repository)
+
+
+class Initialised(NamedTuple):
+    """What `init` found or made."""
+
+    actor: ActorFile
+    created: bool
+    remotes: list[str]
+    adopted: str | None
+
+
+def init(workspace: Workspace, *, key: bool = True) -> Initialised:
+    """Set the repository up; doing it again changes nothing."""
+    from grit.git import remotes
+
+    actor = current(workspace)
+    created = actor is None
+    if actor is None:
+        known = files.list_actors(workspace.repository)
+        if known:
+            # The configuration was lost, the keys were not: go on as the oldest actor.
+            actor = min(known, key=lambda one: (one.created_ts, one.actor_id))
+            use(workspace, actor)
+        else:
+            actor = create(workspace, key=key, make_default=True)
+    added = set_refspecs(workspace)
+    adopted = remotes.adopt_log(workspace.repository, fetch=added, notice=workspace.notice)
+    return Initialised(actor, created, added, adopted)

@@ -1,0 +1,77 @@
+"""A repository opened for use: its log, its view, and the ports to the outside."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from grit.core.progress import ProgressReporter, SilentProgress
+from grit.git.repository import Repository, discover
+from grit.view.database import Database
+
+if TYPE_CHECKING:
+    from grit.git.filelock import FileLock
+    from grit.git.wal import Wal
+
+
+def _ignore(_message: str) -> None:
+    """Take a notice that nobody asked to see."""
+
+
+class Ports(NamedTuple):
+    """What services take from their shell: time, randomness, environment, and ears."""
+
+    environ: Mapping[str, str]
+    now_ms: Callable[[], int]
+    entropy: Callable[[int], bytes]
+    notice: Callable[[str], None] = _ignore
+    progress: ProgressReporter = SilentProgress()
+
+
+class Workspace:
+    """One repository; everything it needs is opened when first used."""
+
+    def __init__(self, repository: Repository, ports: Ports) -> None:
+        """Open nothing yet."""
+        self.repository = repository
+        self.ports = ports
+        self.now_ms = ports.now_ms
+        self.notice = ports.notice
+        self._wal: Wal | None = None
+        self._database: Database | None = None
+
+    @property
+    def wal(self) -> "Wal":
+        """The log."""
+        if self._wal is None:
+            from grit.git.wal import Wal
+
+            self._wal = Wal(self.repository, notice=self.notice)
+        return self._wal
+
+    @property
+    def database(self) -> Database:
+        """The view's database; it may be behind the log, see `refresh`."""
+        if self._database is None:
+            self._database = Database(os.path.join(self.repository.grit_dir, "view"))
+        return self._database
+
+    def use_database(self, database: Database) -> None:
+        """Take another database for the rest of this command (a temporary one)."""
+        self._database = database
+
+    def append_lock(self) -> "FileLock":
+        """Return the lock that writers of this repository queue for."""
+        from grit.git.filelock import FileLock
+
+        return FileLock(os.path.join(self.repository.grit_dir, "append.lock"))
+
+    def close(self) -> None:
+        """Close the view."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+def open_workspace(directory: str, ports: Ports) -> Workspace:
+    """Return the workspace of the repository around `directory`; raise GitFailed without one."""
+    return Workspace(discover(directory, ports.environ), ports)

@@ -1,0 +1,238 @@
+"""The one write path: decide under the lock, seal, append to the log, show in the view."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from grit.core import codec
+from grit.core.clock import next_ts
+from grit.core.errors import Busy, Conflict, InvalidArgs, NotFound
+from grit.core.events import ACTOR_ANNOUNCED, SHARED_TAG_MAX, Draft, Event, kind_name
+from grit.core.fold import advance, fold, summarise
+from grit.core.ids import ActorId, EventId, IssueId, parse_prefix
+from grit.core.issue import Issue, Summary
+from grit.core.limits import APPEND_RETRIES_MAX
+from grit.services.actors import Signer, signer
+from grit.services.refresh import refresh
+from grit.services.workspace import Workspace
+from grit.view.reader import ViewReader
+
+T = TypeVar("T")
+CANDIDATES_SHOWN = 10
+
+
+class Written(NamedTuple):
+    """What a write stored: its events in order (none: nothing changed) and the head after it."""
+
+    events: Sequence[Event]
+    head: str | None
+
+
+def resolve(reader: ViewReader, text: str) -> IssueId:
+    """Return the issue that a full id or a unique prefix names.
+
+    Raises InvalidArgs when it is malformed or ambiguous, NotFound when nothing matches.
+    """
+    prefix = parse_prefix(text)
+    found = reader.resolve(prefix)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFound(f"no issue '{prefix}'", id=prefix)
+    shown = found[:CANDIDATES_SHOWN]
+    titles = [
+        f"{row.issue_id.hex()[: len(prefix) + 4]} {row.title}"
+        for row in map(reader.summary, shown)
+        if row is not None
+    ]
+    more = "" if len(found) == len(shown) else "\n  ..."
+    raise InvalidArgs(
+        f"'{prefix}' is ambiguous:\n  " + "\n  ".join(titles) + more,
+        candidates=[issue_id.hex() for issue_id in shown],
+    )
+
+
+class Transaction:
+    """A state to decide on: the view, plus what this command has already decided."""
+
+    def __init__(self, reader: ViewReader, author: Signer, now_ms: int) -> None:
+        """Start with nothing decided; `now_ms` is the wall clock, unix milliseconds."""
+        self.reader = reader
+        self.author = author
+        self.events: list[Event] = []
+        self.attachments: dict[str, bytes] = {}
+        self._now_ms = now_ms
+        self._rows: dict[IssueId, Summary] = {}
+        self._seen: dict[IssueId, int | None] = {}
+        self._pending: dict[IssueId, list[Event]] = {}
+        known = reader.actor(author.actor_id)
+        self._parent: EventId | None = known.last_event if known else None
+        if author.announcement is not None and not (known and known.announced):
+            self._seal(author.actor_id, ACTOR_ANNOUNCED, author.announcement)
+
+    @property
+    def decided(self) -> bool:
+        """Return whether anything but the actor's own announcement is to be stored."""
+        return any(event.tag != ACTOR_ANNOUNCED for event in self.events)
+
+    def resolve(self, text: str) -> IssueId:
+        """Return the issue named, as `resolve`; ids of this very command are known too."""
+        if len(text) == 32 and (named := _from_hex(text)) in self._rows:
+            return named
+        return resolve(self.reader, text)
+
+    def find(self, issue_id: IssueId) -> Summary | None:
+        """Return the summary as this command has left it, or None."""
+        return self._rows.get(issue_id) or self.reader.summary(issue_id)
+
+    def summary(self, issue_id: IssueId) -> Summary:
+        """Return the summary as this command has left it; raise NotFound without one."""
+        row = self.find(issue_id)
+        if row is None:
+            raise NotFound(f"no issue '{issue_id.hex()}'", id=issue_id.hex())
+        return row
+
+    def issue(self, issue_id: IssueId) -> Issue:
+        """Return the whole issue as this command has left it; raise NotFound without one."""
+        events = [*self.reader.events_of(issue_id), *self._pending.get(issue_id, ())]
+        issue = fold(sorted(events, key=lambda event: event.order))
+        if issue is None:
+            raise NotFound(f"no issue '{issue_id.hex()}'", id=issue_id.hex())
+        return issue
+
+    def pending_rows(self) -> list[Summary]:
+        """Return the summaries that this command has changed."""
+        return list(self._rows.values())
+
+    def add(self, drafts: Sequence[Draft]) -> Sequence[Event]:
+        """Seal the drafts and let later decisions of this command see them."""
+        events = [self._seal(*draft) for draft in drafts]
+        by_issue: dict[IssueId, list[Event]] = {}
+        for event in events:
+            by_issue.setdefault(event.issue_id, []).append(event)
+        for issue_id, added in by_issue.items():
+            row = self.find(issue_id)
+            self._pending.setdefault(issue_id, []).extend(added)
+            known = summarise(added) if row is None else advance(row, added)
+            if known is not None:
+                self._rows[issue_id] = known
+        return events
+
+    def _seal(self, issue_id: IssueId, tag: int, payload: tuple[codec.Value, ...]) -> Event:
+        if issue_id not in self._seen:
+            row = self.reader.summary(issue_id)
+            self._seen[issue_id] = row.updated_ts if row else None
+        ts = next_ts(self._now_ms, self._seen[issue_id])
+        self._seen[issue_id] = ts
+        event = codec.seal(Draft(issue_id, tag, payload), self.author.actor_id, ts, self._parent)
+        event = self.author.sign(event)
+        self._parent = event.event_id
+        self.events.append(event)
+        return event
+
+
+def _from_hex(text: str) -> IssueId:
+    try:
+        return IssueId(bytes.fromhex(text))
+    except ValueError:
+        return IssueId(b"")
+
+
+def write(
+    workspace: Workspace, work: Callable[[Transaction], T], subject: Callable[[T], str]
+) -> tuple[T, Written]:
+    """Run `work` on the newest state and store what it decided, all or nothing.
+
+    `work` may run again when another writer was faster; `subject` makes the log's one line.
+    Raises what `work` raises, Busy, Conflict, IoFailed or WalDamaged; then nothing is stored.
+    """
+    author = signer(workspace)
+    with workspace.append_lock():
+        for _ in range(APPEND_RETRIES_MAX):
+            reader = refresh(workspace)
+            transaction = Transaction(reader, author, workspace.now_ms())
+            result = work(transaction)
+            if not transaction.decided:
+                return result, Written((), reader.head())
+            head = _append(workspace, reader.head(), transaction, subject(result))
+            if head is not None:
+                return result, Written(transaction.events, head)
+    raise Conflict("the log moved too often while appending; try again")
+
+
+def store(
+    workspace: Workspace, events: Sequence[Event], subject: str, actor_id: ActorId
+) -> Written:
+    """Append sealed events (an import) as they are; those already in the log are left out."""
+    with workspace.append_lock():
+        for _ in range(APPEND_RETRIES_MAX):
+            reader = refresh(workspace)
+            fresh = [event for event in events if not reader.has_event(event)]
+            if not fresh:
+                return Written((), reader.head())
+            head = _publish(workspace, reader.head(), fresh, {}, subject, actor_id)
+            if head is not None:
+                return Written(fresh, head)
+    raise Conflict("the log moved too often while appending; try again")
+
+
+def _append(
+    workspace: Workspace, old: str | None, transaction: Transaction, subject: str
+) -> str | None:
+    return _publish(
+        workspace,
+        old,
+        transaction.events,
+        transaction.attachments,
+        subject,
+        transaction.author.actor_id,
+    )
+
+
+def _publish(
+    workspace: Workspace,
+    old: str | None,
+    events: Sequence[Event],
+    attachments: dict[str, bytes],
+    subject: str,
+    actor_id: ActorId,
+) -> str | None:
+    """Append in one or several commits; None when the ref had moved before the first."""
+    from grit.git.wal import HeadMoved
+
+    wal = workspace.wal
+    events = _fit_dialect(workspace, events)
+    chunks = list(codec.split_chunks(events, wal.dialect.magic))
+    try:
+        appended = wal.append(
+            chunks,
+            old=old,
+            message=subject,
+            trailers=(),
+            ts_unix_ms=events[-1].ts_unix_ms,
+            actor_id=actor_id,
+            event_count=len(events),
+            attachments=attachments,
+        )
+    except HeadMoved:
+        return None
+    records = [(event, codec.encode_record(event)) for event in events]
+    try:
+        workspace.database.apply(records, head=appended.head, old=old, journal=appended)
+    except Busy as busy:
+        workspace.notice(f"stored; {busy.message}, so the view will catch up later")
+    wal.invite_gc()
+    return appended.head
+
+
+def _fit_dialect(workspace: Workspace, events: Sequence[Event]) -> Sequence[Event]:
+    """Leave out or refuse what the log's dialect cannot hold."""
+    if not workspace.wal.dialect.shared_kinds_only:
+        return events
+    fitting = [event for event in events if event.tag != ACTOR_ANNOUNCED]
+    for event in fitting:
+        if event.tag > SHARED_TAG_MAX:
+            raise InvalidArgs(
+                f"this log is shared with a tool that does not know {kind_name(event.tag)}; "
+                "grit does not write it here"
+            )
+    return fitting

@@ -1,0 +1,295 @@
+"""The LMDB environment of the view: trust, locking, map growth, rebuilding aside (spec/view.md)."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeAlias, TypeVar
+
+import lmdb
+
+from grit.core.errors import IoFailed
+from grit.view.trust import Mark, ViewDoubt, look, read_mark, write_mark
+from grit.view.writer_lock import WriterLock
+
+Txn: TypeAlias = "lmdb.Transaction[bytes]"
+T = TypeVar("T")
+
+MAP_BYTES: Final = 64 * 1024 * 1024
+"""Address space taken at first; it grows on demand."""
+_DATA: Final = "data.mdb"
+_LOCK: Final = "lock.mdb"
+_BUILD: Final = "build"
+_PROBES_MAX: Final = 50
+_DAMAGE: Final = (
+    lmdb.BadTxnError,
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
+
+
+class Database:
+    """One view directory. Opens nothing until it is used, and reopens after a fork or a rebuild.
+
+    One process opens one view through one Database at a time (LMDB's rule).
+    """
+
+    def __init__(self, directory: str, *, map_bytes: int = MAP_BYTES) -> None:
+        self.directory: Final = directory
+        self._map_bytes = map_bytes
+        self._data_path = os.path.join(directory, _DATA)
+        self._mark_path = os.path.join(directory, "mark")
+        self._build_path = os.path.join(directory, _BUILD)
+        self._lock = WriterLock(os.path.join(directory, "writer.lock"))
+        self._env: lmdb.Environment | None = None
+        self._pid = 0
+        self._inode = 0
+        self._damaged_inode = 0
+        self._building = False
+        self.transactions = 0
+        """Transactions opened so far; tests count them."""
+
+    @staticmethod
+    def temporary() -> "Database":
+        """Return a view in a private folder that is removed when the process exits."""
+        import atexit
+        import shutil
+        import tempfile
+
+        directory = tempfile.mkdtemp(prefix="grit-view-")
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        return Database(directory)
+
+    def close(self) -> None:
+        """Close the environment; the next use opens it again."""
+        env, self._env = self._env, None
+        if env is not None:
+            env.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[Txn]:
+        """Give a read transaction on a trusted file; keep it short, and give out plain values.
+
+        Raises ViewDoubt when the view must be rebuilt first.
+        """
+        env = self._trusted_env()
+        try:
+            with self._begin(env, write=False) as txn:
+                yield txn
+        except ViewDoubt:
+            self._damaged_inode = self._inode
+            raise
+        except lmdb.Error as error:
+            self._damaged_inode = self._inode
+            raise ViewDoubt("damaged", f"the view cannot be read: {error}") from error
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the writers' lock over a trusted file.
+
+        Raises Busy when the lock is not free in time, ViewDoubt when the view must be rebuilt.
+        """
+        try:
+            self._lock.acquire()
+        except FileNotFoundError as error:
+            raise ViewDoubt("absent", "there is no view yet") from error
+        try:
+            self._open_checked()
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def exclusive_if_free(self) -> Iterator[bool]:
+        """Hold the writers' lock if nobody else does and the view can be written, else give False.
+
+        Raises ViewDoubt when the view must be rebuilt first.
+        """
+        try:
+            free = self._lock.try_acquire()
+        except OSError:
+            free = False
+        try:
+            if free:
+                self._open_checked()
+            yield free
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def replacing(self, *, force: bool = False) -> Iterator[None]:
+        """Hold the writers' lock and fill a new, empty file; it takes the old one's place at the end.
+
+        Until then others read the old one. Without `force`, a file that turns out to be sound
+        once the lock is held (another process rebuilt it) is written as in `exclusive`.
+        Raises Busy, and IoFailed or OSError where the folder cannot be written.
+        """
+        os.makedirs(self.directory, exist_ok=True)
+        self._lock.acquire()
+        try:
+            if not force and self._sound():
+                self._open_checked()
+                yield
+            else:
+                yield from self._build()
+        finally:
+            self._lock.release()
+
+    def write(self, work: Callable[[Txn], T], *, need_bytes: int = 0) -> T:
+        """Run `work` in one write transaction, again from the start whenever the map was full.
+
+        `need_bytes` is a guess of what it will add. The caller holds the writers' lock.
+        Raises IoFailed when the disk is full, ViewDoubt when the file is damaged.
+        """
+        assert self._lock.held and self._env is not None, "the writers' lock is not held"
+        self._reserve(self._env, need_bytes)
+        sound = True
+        try:
+            while True:
+                try:
+                    with self._begin(self._env, write=True) as txn:
+                        return work(txn)
+                except lmdb.MapFullError:
+                    self._reserve(self._env, self._env.info()["map_size"])
+        except (ViewDoubt, *_DAMAGE) as error:
+            sound = False
+            raise ViewDoubt("damaged", f"the view cannot be written: {error}") from error
+        except lmdb.Error as error:
+            raise IoFailed(f"the view cannot be written: {error}") from error
+        finally:
+            # Also after a failure: LMDB left the last good state, and this process knows it.
+            if not self._building:
+                write_mark(self._mark_path, look(self._data_path) if sound else None)
+
+    def _begin(self, env: lmdb.Environment, *, write: bool) -> Txn:
+        self.transactions += 1
+        try:
+            return env.begin(write=write)
+        except lmdb.MapResizedError:
+            env.set_mapsize(0)
+            return env.begin(write=write)
+
+    def _reserve(self, env: lmdb.Environment, need_bytes: int) -> None:
+        """Let the map hold `need_bytes` more; only between transactions."""
+        info = env.info()
+        used = (info["last_pgno"] + 1) * env.stat()["psize"]
+        if need_bytes and used + need_bytes > info["map_size"]:
+            env.set_mapsize(max(2 * info["map_size"], used + need_bytes))
+
+    def _trusted_env(self) -> lmdb.Environment:
+        if self._lock.held:
+            assert self._env is not None
+            return self._env
+        for _ in range(_PROBES_MAX):
+            mark = self._trusted()
+            if self._is_open(mark.inode):
+                assert self._env is not None
+                return self._env
+            self._open(self.directory, mark.inode)
+            # A rebuild may have switched the files while they were opened.
+            again = read_mark(self._mark_path)
+            if again is None or again.inode != mark.inode:
+                self.close()
+        raise ViewDoubt("changed", "the view is replaced again and again")
+
+    def _trusted(self) -> Mark:
+        """Return the mark of a file that may be opened, or raise ViewDoubt."""
+        for _ in range(_PROBES_MAX):
+            seen, mark = look(self._data_path), read_mark(self._mark_path)
+            if seen is None:
+                raise ViewDoubt("absent", "there is no view yet")
+            if mark == seen:
+                return mark
+            if mark is not None and mark.schema != seen.schema:
+                raise ViewDoubt("schema", f"the view has layout {mark.schema}")
+            try:
+                free = self._lock.try_acquire()
+            except OSError:
+                break
+            if free:
+                sound = self._sound()
+                self._lock.release()
+                if not sound:
+                    break
+            elif self._lock.holder()[1] == "checked":
+                if mark is not None and mark.inode == seen.inode:
+                    return mark
+            else:
+                time.sleep(0.001)
+        raise ViewDoubt("changed", "the view is not the one that grit left")
+
+    def _sound(self) -> bool:
+        """Whether the file is the one marked, under the lock, and nothing spoke against it."""
+        seen = look(self._data_path)
+        if seen is None or seen.inode == self._damaged_inode:
+            return False
+        return seen == read_mark(self._mark_path)
+
+    def _open_checked(self) -> None:
+        seen = look(self._data_path)
+        if seen is None:
+            raise ViewDoubt("absent", "there is no view yet")
+        if not self._sound():
+            raise ViewDoubt("changed", "the view is not the one that grit left")
+        if not self._is_open(seen.inode):
+            self._open(self.directory, seen.inode)
+        self._lock.note("checked")
+
+    def _is_open(self, inode: int) -> bool:
+        return self._env is not None and self._inode == inode and self._pid == os.getpid()
+
+    def _open(self, directory: str, inode: int) -> None:
+        self.close()
+        building = directory == self._build_path
+        size_bytes = 0 if building else os.stat(self._data_path).st_size
+        writable = os.access(directory, os.W_OK)
+        try:
+            self._env = lmdb.open(
+                directory,
+                map_size=max(self._map_bytes, size_bytes + size_bytes // 4),
+                create=building,
+                readonly=not writable,
+                lock=writable,
+                sync=not building,
+                readahead=False,
+                mode=0o666,
+                max_spare_txns=2,
+            )
+        except lmdb.Error as error:
+            self._damaged_inode = inode
+            raise ViewDoubt("damaged", f"the view cannot be opened: {error}") from error
+        self._inode, self._pid = inode, os.getpid()
+
+    def _build(self) -> Iterator[None]:
+        import shutil
+
+        shutil.rmtree(self._build_path, ignore_errors=True)
+        os.makedirs(self._build_path)
+        try:
+            self._building = True
+            self._open(self._build_path, 0)
+            yield
+            assert self._env is not None
+            try:
+                self._env.sync(True)
+            except lmdb.Error as error:
+                raise IoFailed(f"the view cannot be written: {error}") from error
+            self.close()
+            self._switch()
+        finally:
+            self._building = False
+            self.close()
+            shutil.rmtree(self._build_path, ignore_errors=True)
+
+    def _switch(self) -> None:
+        """Put the built file in place; the mark keeps readers from opening a mixed pair."""
+        write_mark(self._mark_path, None)
+        lock_path = os.path.join(self.directory, _LOCK)
+        if os.path.lexists(lock_path):
+            os.unlink(lock_path)
+        os.replace(os.path.join(self._build_path, _DATA), self._data_path)
+        write_mark(self._mark_path, look(self._data_path))
+        self._damaged_inode = 0

@@ -1,0 +1,128 @@
+"""From changed summaries to rows: issues, edges, readiness, indexes, counts (spec/view.md, Indexes)."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from grit.core.ids import IssueId
+from grit.core.issue import Dependency, Summary
+from grit.view import keys
+from grit.view.database import Txn
+from grit.view.rows import Row, encode_row, get_row, scan
+
+
+class Change(NamedTuple):
+    """An issue's row before, None when there was none, and its summary now."""
+
+    old: Row | None
+    new: Summary
+
+
+Changes = dict[IssueId, Change]
+
+
+def project(txn: Txn, changes: Changes) -> None:
+    """Bring all rows that follow from summaries up to date; adds to `changes` what they touch."""
+    doubtful = _update_edges(txn, changes)
+    for issue_id in doubtful - changes.keys():
+        row = get_row(txn, issue_id)
+        if row is not None:
+            changes[issue_id] = Change(row, row.summary)
+    issues: list[tuple[bytes, bytes]] = []
+    added: list[bytes] = []
+    removed: list[bytes] = []
+    for issue_id, (old, new) in changes.items():
+        if issue_id in doubtful:
+            blocked = is_open(new) and any(_before_open(txn, changes, new))
+        else:
+            blocked = old is not None and old.blocked and is_open(new)
+        row = Row(new, blocked)
+        if row == old:
+            continue
+        issues.append((keys.ISSUE + issue_id, encode_row(row)))
+        now = keys.index_keys(new, blocked=blocked)
+        if old is None:
+            added += now
+        else:
+            before = keys.index_keys(old.summary, blocked=old.blocked)
+            added += now - before
+            removed += before - now
+    issues.sort()
+    txn.cursor().putmulti(issues)
+    _update_index(txn, added, removed)
+
+
+def is_open(summary: Summary) -> bool:
+    """Return whether the issue can be worked on, and so can hold up others."""
+    return summary.state == "open" and not summary.deleted
+
+
+def blockers(txn: Txn, summary: Summary) -> list[Summary]:
+    """Return the open issues that must come before this one (semantics of both edges)."""
+    return list(_before_open(txn, {}, summary))
+
+
+def _before_open(txn: Txn, changes: Changes, summary: Summary) -> Iterator[Summary]:
+    first = {dep.target for dep in summary.dependencies if dep.dep_type == "depends_on"}
+    first.update(source for source, kind in dependents(txn, summary.issue_id) if kind == "blocks")
+    first.discard(summary.issue_id)
+    for issue_id in sorted(first):
+        change = changes.get(issue_id)
+        if change is not None:
+            other = change.new
+        else:
+            row = get_row(txn, issue_id)
+            if row is None:
+                continue
+            other = row.summary
+        if is_open(other):
+            yield other
+
+
+def dependents(txn: Txn, issue_id: IssueId) -> Iterator[tuple[IssueId, str]]:
+    """Yield source and type of the edges that other issues state towards this one."""
+    for key, _ in scan(txn, keys.DEPENDENT + issue_id):
+        yield keys.dependent_of(key)
+
+
+def _update_edges(txn: Txn, changes: Changes) -> set[IssueId]:
+    """Write the edges; return the issues whose readiness must be computed again."""
+    doubtful: set[IssueId] = set()
+    for issue_id, (old, new) in changes.items():
+        edges = set(new.dependencies)
+        known: set[Dependency] = set() if old is None else set(old.summary.dependencies)
+        for dep in edges ^ known:
+            key = keys.dependent_key(dep.target, issue_id, dep.dep_type)
+            if dep in edges:
+                txn.put(key, b"")
+            else:
+                txn.delete(key)
+            doubtful.add(dep.target if dep.dep_type == "blocks" else issue_id)
+    for issue_id, (old, new) in changes.items():
+        opened = is_open(new)
+        if opened != (old is not None and is_open(old.summary)):
+            if opened:
+                doubtful.add(issue_id)
+            doubtful.update(d.target for d in new.dependencies if d.dep_type == "blocks")
+            doubtful.update(s for s, kind in dependents(txn, issue_id) if kind == "depends_on")
+    return doubtful
+
+
+def _update_index(txn: Txn, added: list[bytes], removed: list[bytes]) -> None:
+    totals: dict[bytes, int] = {}
+    for key in removed:
+        txn.delete(key)
+        prefix = key[: -keys.SUFFIX_BYTES]
+        totals[prefix] = totals.get(prefix, 0) - 1
+    added.sort()
+    for key in added:
+        prefix = key[: -keys.SUFFIX_BYTES]
+        totals[prefix] = totals.get(prefix, 0) + 1
+    txn.cursor().putmulti([(key, b"") for key in added])
+    for prefix, difference in sorted(totals.items()):
+        count_key = keys.count_key(prefix)
+        value = txn.get(count_key)
+        total = difference + (0 if value is None else keys.number(value))
+        if total:
+            txn.put(count_key, keys.u64(total))
+        elif value is not None:
+            txn.delete(count_key)

@@ -1,0 +1,176 @@
+"""Values of the view's rows: checksums, and the rows that are decoded (spec/view.md, Rows)."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple, cast
+from zlib import crc32
+
+from grit.core.codec import decode_record, pack, unpack
+from grit.core.errors import InvalidEvent
+from grit.core.events import Event, Value
+from grit.core.ids import ActorId, EventId
+from grit.core.issue import Dependency, Summary
+from grit.view import keys
+from grit.view.database import Txn
+from grit.view.trust import ViewDoubt
+
+_CRC_BYTES: Final = 4
+
+
+class Row(NamedTuple):
+    """What the view keeps of an issue."""
+
+    summary: Summary
+    blocked: bool
+    """Open, not deleted, and something open must come before it."""
+
+
+class Person(NamedTuple):
+    """An actor as its latest announcement (by ts and event_id) says, and its last event."""
+
+    actor_id: ActorId
+    last_event_id: EventId
+    """The parent of the actor's next event."""
+    last_ts: int
+    announced_ts: int | None
+    """None when the log holds no announcement; then the words are empty."""
+    announced_id: EventId | None
+    label: str
+    name: str
+    email: str
+    public_key: bytes | None
+
+
+class Meta(NamedTuple):
+    """The head that the rows stand for, and totals."""
+
+    head: str | None = None
+    next_seq: int = 0
+    """Also the number of events: rows are never removed."""
+    unknown_count: int = 0
+    """Events of kinds that this version does not know."""
+    journal_next: int = 0
+    journal_first: int = 0
+
+
+class Aside(NamedTuple):
+    """Something of the log that was set aside."""
+
+    blob: str
+    position: int | None
+    """Index of the record within the chunk; None when the whole chunk is meant."""
+    reason: str
+    event_id: bytes | None
+
+
+def seal(data: bytes) -> bytes:
+    """Return a row's value: checksum and data."""
+    return crc32(data).to_bytes(_CRC_BYTES, "big") + data
+
+
+def unseal(value: bytes) -> bytes:
+    """Return the data of a sealed value; raise ViewDoubt when it was changed."""
+    data = value[_CRC_BYTES:]
+    if crc32(data) != int.from_bytes(value[:_CRC_BYTES], "big"):
+        raise ViewDoubt("damaged", "a row of the view is damaged")
+    return data
+
+
+def _values(value: bytes) -> tuple[Value, ...]:
+    try:
+        return cast(tuple[Value, ...], unpack(unseal(value)))
+    except InvalidEvent as error:
+        raise ViewDoubt("damaged", "a row of the view is damaged") from error
+
+
+def encode_row(row: Row) -> bytes:
+    """Return the value of an ISSUE row."""
+    return seal(pack((*row.summary, row.blocked)))
+
+
+def decode_row(value: bytes) -> Row:
+    """Return the row of an ISSUE value."""
+    *fields, blocked = _values(value)
+    fields[10] = tuple([Dependency(*edge) for edge in cast(tuple[Dependency, ...], fields[10])])
+    return Row(tuple.__new__(Summary, fields), bool(blocked))
+
+
+def get_row(txn: Txn, issue_id: bytes) -> Row | None:
+    """Return the row of an issue, or None when the view knows no such issue."""
+    value = txn.get(keys.ISSUE + issue_id)
+    return None if value is None else decode_row(value)
+
+
+def get_event(txn: Txn, seq: bytes) -> Event:
+    """Return the event with that sequence number (as stored in ORDER rows)."""
+    return decode_record(get_record(txn, seq))
+
+
+def get_record(txn: Txn, seq: bytes) -> bytes:
+    """Return the stored record with that sequence number."""
+    value = txn.get(keys.EVENT + seq)
+    if value is None:
+        raise ViewDoubt("damaged", "an event is missing from the view")
+    return unseal(value)
+
+
+def issue_events(txn: Txn, issue_id: bytes) -> Iterator[Event]:
+    """Yield the events of an issue in their order."""
+    for _, seq in scan(txn, keys.ORDER + issue_id):
+        yield get_event(txn, seq)
+
+
+def encode_person(person: Person) -> bytes:
+    """Return the value of an ACTOR row."""
+    return seal(pack(tuple(person[1:])))
+
+
+def decode_person(actor_id: bytes, value: bytes) -> Person:
+    """Return the actor of an ACTOR value."""
+    return tuple.__new__(Person, (actor_id, *_values(value)))
+
+
+def get_person(txn: Txn, actor_id: bytes) -> Person | None:
+    """Return what the view knows of an actor, or None when it wrote nothing."""
+    value = txn.get(keys.ACTOR + actor_id)
+    return None if value is None else decode_person(actor_id, value)
+
+
+def get_meta(txn: Txn) -> Meta:
+    """Return head and totals; those of an empty log when nothing was written."""
+    value = txn.get(keys.META)
+    return Meta() if value is None else tuple.__new__(Meta, _values(value))
+
+
+def put_meta(txn: Txn, meta: Meta) -> None:
+    """Replace head and totals."""
+    txn.put(keys.META, seal(pack(tuple(meta))))
+
+
+def get_count(txn: Txn, prefix: bytes) -> int:
+    """Return how many issues stand under an index prefix."""
+    value = txn.get(keys.count_key(prefix))
+    return 0 if value is None else keys.number(value)
+
+
+def scan(
+    txn: Txn, prefix: bytes, start: bytes | None = None, *, reverse: bool = False
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and value of the rows whose keys start with `prefix`, from `start` on."""
+    cursor = txn.cursor()
+    if reverse:
+        found = cursor.set_range(keys.after(prefix))
+        rows = cursor.iterprev() if not found else _backwards(txn, cursor.key())
+    elif cursor.set_range(prefix if start is None else start):
+        rows = cursor.iternext()
+    else:
+        return
+    for key, value in rows:
+        if not key.startswith(prefix):
+            return
+        yield key, value
+
+
+def _backwards(txn: Txn, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+    cursor = txn.cursor()
+    cursor.set_range(key)
+    return cursor.iterprev() if cursor.prev() else iter(())

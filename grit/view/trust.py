@@ -1,0 +1,79 @@
+"""The mark that says which data file is trusted, and ViewDoubt (spec/view.md, Trust).
+
+LMDB maps its file into memory, so that a truncated or garbled one can kill the process that reads
+it. Therefore a file is opened only when it is, by inode, size and times, the very one that the
+last writer left. The change time cannot be set back, so that no edit goes unnoticed.
+"""
+
+import os
+from typing import Final, Literal, NamedTuple
+from zlib import crc32
+
+SCHEMA: Final = 1
+"""Version of all byte layouts of the view; another one is rebuilt."""
+
+Reason = Literal["absent", "schema", "changed", "damaged"]
+
+_NAME: Final = "grit-view"
+_BYTES: Final = 160
+"""Every mark is padded to this, so that one write replaces the last."""
+_SWITCHING: Final = b"switching".ljust(_BYTES)
+
+
+class ViewDoubt(Exception):
+    """The view cannot be believed and must be rebuilt; `absent` means that there is none yet."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        """Keep the reason and what was seen."""
+        super().__init__(detail)
+        self.reason: Final[Reason] = reason
+
+
+class Mark(NamedTuple):
+    """What identifies a data file; times in nanoseconds."""
+
+    schema: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+    def encode(self) -> bytes:
+        """Return the contents of the mark file."""
+        text = " ".join((_NAME, *map(str, self))).encode()
+        return b"%b %08x" % (text, crc32(text)) + b" " * (_BYTES - len(text) - 9)
+
+
+def look(data_path: str) -> Mark | None:
+    """Return the mark that fits the data file as it is now, or None without one."""
+    try:
+        found = os.stat(data_path)
+    except FileNotFoundError:
+        return None
+    return Mark(SCHEMA, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def read_mark(mark_path: str) -> Mark | None:
+    """Return the mark on disk; None when it is absent, damaged, or a rebuild is switching files."""
+    try:
+        fd = os.open(mark_path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        return None
+    try:
+        data = os.read(fd, _BYTES)
+    finally:
+        os.close(fd)
+    text, _, check = data.rstrip(b" ").rpartition(b" ")
+    words = text.split(b" ")
+    if check != b"%08x" % crc32(text) or words[0] != _NAME.encode() or len(words) != 6:
+        return None
+    return Mark(*map(int, words[1:]))
+
+
+def write_mark(mark_path: str, mark: Mark | None) -> None:
+    """Replace the mark on disk; None says that a rebuild is switching files."""
+    fd = os.open(mark_path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        os.write(fd, _SWITCHING if mark is None else mark.encode())
+    finally:
+        os.close(fd)

@@ -1,0 +1,114 @@
+"""The lock of the view's writers: released by the kernel, with a bounded wait (spec/view.md, Lock).
+
+LMDB's own writer lock blocks without a bound; this one stands in front of it.
+"""
+
+import os
+import sys
+import time
+from typing import Final
+
+from grit.core import limits
+from grit.core.errors import Busy
+
+_NOTE_BYTES: Final = 32
+_POLL_MS_MAX: Final = 20
+
+
+class WriterLock:
+    """An exclusive lock on a file, with a note by which others see who holds it and how far it is.
+
+    The note is "<pid> <word>"; the word is "checked" once the holder knows that the view is sound.
+    """
+
+    __slots__ = ("_fd", "_path", "_pid")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd: int | None = None
+        self._pid = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the lock; a forked child never does."""
+        return self._fd is not None and self._pid == os.getpid()
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free. Raises OSError where the folder cannot be written."""
+        assert not self.held, "the view's writer lock is not reentrant"
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        fd = os.open(self._path, flags, 0o666)
+        if not _lock(fd):
+            os.close(fd)
+            return False
+        self._fd, self._pid = fd, os.getpid()
+        self.note("checking")
+        return True
+
+    def acquire(self, wait_ms_max: int = limits.LOCK_WAIT_MS_MAX) -> None:
+        """Take the lock, waiting for it; raise Busy, naming the holder, after the bound."""
+        deadline = time.monotonic() + wait_ms_max / 1000
+        pause_ms = 0.5
+        while not self.try_acquire():
+            if time.monotonic() >= deadline:
+                pid = self.holder()[0]
+                raise Busy(f"the view is busy (pid {pid}); the log is not affected", pid=pid)
+            time.sleep(pause_ms / 1000)
+            pause_ms = min(pause_ms * 2, _POLL_MS_MAX)
+
+    def note(self, word: str) -> None:
+        """Tell the others how far the holder is."""
+        if self._fd is not None:
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            os.write(self._fd, f"{os.getpid()} {word}".ljust(_NOTE_BYTES).encode())
+
+    def holder(self) -> tuple[int, str]:
+        """Return pid and word of the last note; (0, "") when there is none."""
+        try:
+            with open(self._path, "rb") as file:
+                pid, _, word = file.read(_NOTE_BYTES).decode("ascii", "replace").partition(" ")
+        except OSError:
+            return 0, ""
+        return (int(pid), word.strip()) if pid.isdigit() else (0, "")
+
+    def release(self) -> None:
+        """Give the lock back; does nothing when it is not held."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            if self._pid == os.getpid():
+                os.lseek(fd, 0, os.SEEK_SET)
+                os.write(fd, b" " * _NOTE_BYTES)
+                _unlock(fd)
+            os.close(fd)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _FAR: Final = 2**30
+    """Windows locks bytes, and nobody may read locked ones: lock one far behind the note."""
+
+    def _lock(fd: int) -> bool:
+        os.lseek(fd, _FAR, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(fd: int) -> None:
+        os.lseek(fd, _FAR, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)
