@@ -19,11 +19,13 @@ FILTERS = (
     "sort:created", "sort:-priority", "state:all", "is:deleted", "due:<3mo", "estimate:>=3",
     "updated:>1y", "label:", "nolabel:x", '"open', "a:b:c", "created:>9999999d", "updated:>",
     "created:0000-00-00", "label:,,", "-", "--", "-label:-x", '""', "id:zzzz", "field.:x", ":",
-    "created:2025-01-31T12:30", "priority:\u0661", "label:\U0001f980", "\x00", "a\nb", "..", "x" * 300,
+    "created:2025-01-31T12:30", "priority:\u0661", "label:\U0001f980", "\x00", "a\nb", "..",
+    "x" * 300,
 )  # fmt: skip
 TEXTS = (
     "plain", "tab\there\nnew line", "\x1b]52;c;aGk=\x07", "\x9b31m", "\u202eabc\u202c", "a\rb",
-    "e" + "\u0301" * 200, "\u2066x\u2069", "\u2028\u2029", "\u200b\u200d\ufeff", "\U0001f468\u200d\U0001f469",
+    "e" + "\u0301" * 200, "\u2066x\u2069", "\u2028\u2029", "\u200b\u200d\ufeff",
+    "\U0001f468\u200d\U0001f469",
     "\x7f\x80\x9f", "\\x1b", "\U000e0001\U000e0041", "\u061c\u200e\u200f",
 )  # fmt: skip
 

@@ -37,7 +37,7 @@ def event(data: bytes) -> None:
         value = codec.unpack(data)
     except InvalidEvent:
         return
-    for tag in (*events.KINDS, 4242):
+    for tag in events.KINDS:
         payload = value if isinstance(value, tuple) else (value,)
         try:
             events.check_payload(tag, payload)

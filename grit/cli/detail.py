@@ -35,7 +35,7 @@ _STATE_STYLES: Final = {"open": GREEN, "closed": MAGENTA}
 
 
 class CommentView(NamedTuple):
-    """A comment; `redacted` is the reason where its text was taken away."""
+    """A comment, called by its number or id; `redacted` is the reason where its text was taken away."""
 
     comment_id: str
     author: str
@@ -346,9 +346,9 @@ def _comment(comment: CommentView, screen: Screen, now_ms: int) -> Iterator[str]
     about = f"{when} ({date})" if not date.startswith(when) else date
     if comment.edited_ts is not None:
         about += f"{dot}edited {relative_time(comment.edited_ts, now_ms)}"
-    about += f"{dot}{comment.comment_id}"
+    about += f"{dot}#{comment.comment_id}"
     if screen.columns is not None and screen.columns < 60:
-        about = f"{when}{dot}{comment.comment_id}"
+        about = f"{when}{dot}#{comment.comment_id}"
     cells = 6 + width(author) + width(about)
     full = min(screen.columns or 0, PROSE_CELLS_MAX)
     tail = f" {rule * (full - cells - 2)}" if full > cells + 4 else ""

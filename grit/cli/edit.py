@@ -124,6 +124,7 @@ def field_values(pairs: tuple[str, ...], named: dict[str, str | None]) -> dict[s
 @click.pass_obj
 def create(
     run: Context,
+    /,
     words: tuple[str, ...],
     title: str | None,
     body: str | None,
@@ -173,6 +174,7 @@ def create(
 @click.pass_obj
 def update(
     run: Context,
+    /,
     issue: str,
     title: str | None,
     body: str | None,

@@ -133,7 +133,7 @@ def _run(context: Context, args: list[str]) -> int:
         return _report(context, InvalidArgs(f"refused: not valid Unicode ({error.reason})"), args)
     except OSError as error:
         return _report(context, IoFailed(f"{error.strerror or error} ({error.filename})"), args)
-    except Exception as error:  # noqa: BLE001 - the outermost shell; anything else is a bug
+    except Exception as error:
         if "GRIT_DEBUG" in context.ports().environ:
             raise
         message = f"{type(error).__name__}: {error} (GRIT_DEBUG=1 shows where)"

@@ -24,7 +24,11 @@ CYAN: Final = "36"
 _LABEL_COLOURS: Final = ("31", "32", "34", "35", "36", "91", "94", "95")
 """Readable on light and on dark; yellow, white and black are not."""
 
-_MARKS: Final = {"open": ("●", "o", GREEN), "closed": ("✓", "x", MAGENTA)}
+_MARKS: Final = {
+    "open": ("●", "o", GREEN),
+    "closed": ("✓", "x", MAGENTA),
+    "unknown": ("?", "?", DIM),
+}
 _MARK_OTHER: Final = ("✗", "-", RED)
 
 

@@ -10,7 +10,7 @@ label           exact labels                                    summary
 assignee        exact user names ("@me" until resolved)         summary
 author          names as typed; `actors` once resolved          summary
 field           alternatives for field `key`, as `field_value`  summary
-no              "assignee", "label" or a field's key            summary
+no              "assignee", "label", "type"..., "field.KEY"      summary
 id, parent      lower-case hex prefixes                         summary
 created,
 updated, due,   none: low <= x <= high, unix milliseconds       summary
@@ -220,7 +220,7 @@ def _lacks(summary: Summary, name: str) -> bool:
         return not summary.assignees
     if name == "label":
         return not summary.labels
-    return summary.field(name) is None
+    return summary.field(name.removeprefix("field.")) is None
 
 
 def _parent(term: Term, summary: Summary) -> bool:

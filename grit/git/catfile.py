@@ -1,5 +1,6 @@
 """Objects one by one from the git program, for what is not loose and for damaged logs."""
 
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -82,10 +83,8 @@ def stop(process: "Popen[bytes]") -> None:
     """End a git process that is not needed any more, whatever it is doing."""
     process.kill()
     if process.stdin is not None:
-        try:
+        with suppress(OSError):  # what was buffered has no reader any more
             process.stdin.close()
-        except OSError:
-            pass  # what was buffered has no reader any more
     if process.stdout is not None:
         process.stdout.close()
     process.wait()

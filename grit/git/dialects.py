@@ -4,7 +4,6 @@ A dialect turns chunks into the files, message and people of commits. It is chos
 refs of the repository, and given to the log; nothing else knows which one is spoken.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -109,7 +108,9 @@ def _plan_grite(
 
 
 def _chunk_hash(chunk: bytes) -> str:
-    return hashlib.blake2b(chunk, digest_size=32).hexdigest()
+    from hashlib import blake2b
+
+    return blake2b(chunk, digest_size=32).hexdigest()
 
 
 def _event_count(chunk: bytes) -> int:

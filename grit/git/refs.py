@@ -197,9 +197,7 @@ def _remove_stale(path: str, name: str, notices: list[str]) -> None:
 
 
 def _refused(name: str, what: str, error: OSError) -> IoFailed:
-    return IoFailed(
-        f"{what} {name}: {error.strerror}; head unchanged", ref=name, errno=error.errno
-    )
+    return IoFailed(f"{what} {name}: {error.strerror}; head unchanged", ref=name, errno=error.errno)
 
 
 def _read_with_git(repository: Repository, name: str) -> str | None:

@@ -38,17 +38,24 @@ def signer(workspace: Workspace) -> Signer:
         actor = create(workspace, make_default=True)
         workspace.notice(f"first write here: made the actor '{actor.label}', as 'grit init' does")
         set_refspecs(workspace)
-    person = workspace.wal.person(workspace.ports.environ)
+    name, email = person(workspace, actor.actor_id)
     announcement = (
         actor.label[:LABEL_CHARS_MAX],
-        person.name[:LABEL_CHARS_MAX],
-        person.email[:LABEL_CHARS_MAX],
+        name[:LABEL_CHARS_MAX],
+        email[:LABEL_CHARS_MAX],
         actor.public_key,
     )
     seed = None
     if actor.public_key is not None:
         seed = files.read_signing_key(workspace.repository, actor.actor_id)
     return Signer(actor.actor_id, actor.label, announcement, seed)
+
+
+def person(workspace: Workspace, actor_id: ActorId) -> tuple[str, str]:
+    """Return name and email as git would put them on a commit."""
+    from grit.git.gitconfig import identity
+
+    return identity(workspace.wal.config, workspace.ports.environ, "author", actor_id)
 
 
 def current(workspace: Workspace) -> ActorFile | None:
@@ -81,7 +88,6 @@ def create(
 ) -> ActorFile:
     """Make an actor, keyed unless told not to, and on request the one that acts by default."""
     entropy = workspace.ports.entropy
-    label = label or workspace.wal.person(workspace.ports.environ).name
     seed = public = None
     actor_id = ActorId(entropy(ID_BYTES))
     if key:
@@ -90,6 +96,7 @@ def create(
         seed = entropy(32)
         public = signing.public_key(seed)
         actor_id = signing.actor_id_of(public)
+    label = label or person(workspace, actor_id)[0]
     actor = files.create_actor(
         workspace.repository,
         actor_id,
@@ -110,9 +117,36 @@ def use(workspace: Workspace, actor: ActorFile) -> None:
 
 def set_refspecs(workspace: Workspace) -> list[str]:
     """Let `git fetch` bring the log of every remote; return the remotes that were set up."""
-    from grit.git import remotes
+    from grit.git.remotes import add_refspec, list_remotes
 
-    return remotes.add_refspecs(workspace.repository)
+    wal = workspace.wal
+    return [
+        remote
+        for remote in list_remotes(wal.config)
+        if add_refspec(workspace.repository, wal.config, remote, wal.ref)
+    ]
+
+
+def adopt_log(workspace: Workspace, added: list[str]) -> str | None:
+    """Begin with the log of the first remote that has one; return that remote's name.
+
+    Remotes in `added` are fetched from, since no `git fetch` can have brought their log yet.
+    A log that is here already stays as it is.
+    """
+    from grit.git.refs import read_ref, swap_ref
+    from grit.git.remotes import fetch_log, list_remotes, tracking_ref
+
+    wal = workspace.wal
+    if wal.head() is not None:
+        return None
+    for remote in list_remotes(wal.config):
+        failed = fetch_log(workspace.repository, remote, wal.ref) if remote in added else None
+        if failed:
+            workspace.notice(f"could not ask {remote} for its log: {failed}")
+        found = read_ref(workspace.repository, tracking_ref(remote, wal.ref))
+        if found is not None and swap_ref(workspace.repository, wal.ref, None, found):
+            return remote
+    return None
 
 
 class Initialised(NamedTuple):
@@ -126,8 +160,6 @@ class Initialised(NamedTuple):
 
 def init(workspace: Workspace, *, key: bool = True) -> Initialised:
     """Set the repository up; doing it again changes nothing."""
-    from grit.git import remotes
-
     actor = current(workspace)
     created = actor is None
     if actor is None:
@@ -139,5 +171,4 @@ def init(workspace: Workspace, *, key: bool = True) -> Initialised:
         else:
             actor = create(workspace, key=key, make_default=True)
     added = set_refspecs(workspace)
-    adopted = remotes.adopt_log(workspace.repository, fetch=added, notice=workspace.notice)
-    return Initialised(actor, created, added, adopted)
+    return Initialised(actor, created, added, adopt_log(workspace, added))

@@ -143,7 +143,7 @@ def attach(transaction: Transaction, issue: str, name: str, content: bytes, mime
 
 def check_attachment_name(name: str) -> None:
     """Raise InvalidArgs unless the name is one safe file name on every system."""
-    base = name.split(".")[0].upper()
+    base = name.split(".", maxsplit=1)[0].upper()
     reserved = base in {"CON", "PRN", "AUX", "NUL"} or (
         base[:3] in {"COM", "LPT"} and base[3:].isdigit()
     )

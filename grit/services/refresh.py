@@ -1,64 +1,158 @@
 """Bring the view up to the log: catch up, or rebuild when in doubt."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from grit.core.codec import decode_chunk
-from grit.core.errors import Busy, GitFailed, IoFailed
-from grit.core.events import Event
+from grit.core.errors import Busy, IoFailed
 from grit.services.workspace import Workspace
-from grit.view.database import Database, ViewDoubt
+from grit.view.database import Database
 from grit.view.reader import ViewReader
-from grit.view.writer import Aside
+from grit.view.trust import ViewDoubt
 
-BATCH_EVENTS = 50_000
+if TYPE_CHECKING:
+    from grit.core.codec import DecodedChunk, Problem
+    from grit.core.events import Event
+    from grit.git.blob import Blob
+    from grit.git.wal import StoredObject
+    from grit.view.writer import Writer
+
+BATCH_EVENTS = 100_000
 """Events held in memory before they go into the view."""
 
 
 def refresh(workspace: Workspace) -> ViewReader:
-    """Return a reader whose head is the log's head.
+    """Return a reader of a view that stands for the log's head.
 
-    A view that is missing, damaged, of another version or of another log is rebuilt; one that
-    cannot be written is built in a temporary place, with a notice. While another process is
-    bringing the view up to date, the state before that is served, with a notice.
+    A view that is missing, damaged, of another version or of another log is rebuilt; where it
+    cannot be written it is built in a temporary folder, with a notice. While another process
+    brings it up to date, the state before that is served, with a notice.
     """
     head = workspace.wal.head()
+    reader = ViewReader(workspace.database)
+    old: str | None = None
     try:
-        reader = workspace.database.reader()
         old = reader.head()
         if old == head:
             return reader
-    except ViewDoubt:
-        old = None
-        reader = None
-    try:
-        return _catch_up(workspace, head, old)
+        _catch_up(workspace, head, old)
+    except ViewDoubt as doubt:
+        if doubt.reason in ("changed", "damaged"):
+            workspace.notice(f"{doubt}; building it anew from the log")
+        _rebuild(workspace, head, force=False)
     except Busy as busy:
-        if reader is None or old is None:
+        if old is None:
             raise
         workspace.notice(f"{busy.message}; showing the state as of {old[:12]}")
         return reader
-    except IoFailed as failure:
-        workspace.notice(f"the view cannot be written ({failure.message}); built in memory")
-        workspace.use_database(Database.temporary())
-        return _catch_up(workspace, head, None)
+    except (IoFailed, PermissionError) as failure:
+        _use_temporary(workspace, head, str(failure))
+    return ViewReader(workspace.database)
 
 
 def rebuild(workspace: Workspace) -> ViewReader:
     """Build the view anew from the log, whatever it holds."""
-    return _catch_up(workspace, workspace.wal.head(), None)
+    _rebuild(workspace, workspace.wal.head(), force=True)
+    return ViewReader(workspace.database)
 
 
-def _catch_up(workspace: Workspace, head: str | None, old: str | None) -> ViewReader:
-    from grit.git.wal import HeadUnknown
+def show_append(
+    workspace: Workspace,
+    events: Sequence["Event"],
+    old: str | None,
+    head: str,
+    objects: tuple["StoredObject", ...],
+) -> None:
+    """Bring an append of this process into the view; a view that cannot take it catches up later.
 
-    if old is not None and head is not None:
+    The events are in the log already: nothing that goes wrong here may look like a failure.
+    """
+    from grit.core.codec import encode_record
+    from grit.view.writer import writing
+
+    records = [(event, encode_record(event)) for event in events]
+    try:
+        with writing(workspace.database) as writer:
+            if writer.head() == old:
+                writer.apply(records, head, journal=(head, objects))
+    except (Busy, IoFailed) as failure:
+        workspace.notice(f"stored; the view will catch up later ({failure.message})")
+    except ViewDoubt:
+        pass  # the next read rebuilds it
+
+
+def _catch_up(workspace: Workspace, head: str | None, old: str | None) -> None:
+    """Add what is new; raises ViewDoubt when the view stands for another log."""
+    from grit.git.log_reader import HeadUnknown
+    from grit.view.writer import writing
+
+    if old is None:
+        # An empty view is filled aside, so that nobody sees it half full.
+        raise ViewDoubt("absent", "the view is empty")
+    with writing(workspace.database) as writer:
+        known = writer.head()
+        if known == head:
+            return
+        if known is None or head is None or not workspace.wal.contains(head, known):
+            raise ViewDoubt("schema", "the log was replaced")
         try:
-            if workspace.wal.contains(head, old):
-                _feed(workspace, head, old)
-                return workspace.database.reader()
-        except (ViewDoubt, HeadUnknown):
-            pass
-    _feed(workspace, head, None)
-    return workspace.database.reader()
+            _feed(workspace, writer, head, known)
+        except HeadUnknown as error:
+            raise ViewDoubt("schema", "the log was replaced") from error
+
+
+def _rebuild(workspace: Workspace, head: str | None, *, force: bool) -> None:
+    try:
+        _fill(workspace, head, force=force)
+    except (IoFailed, OSError) as failure:
+        _use_temporary(workspace, head, str(failure))
+
+
+def _use_temporary(workspace: Workspace, head: str | None, reason: str) -> None:
+    workspace.notice(f"the view cannot be written ({reason}); built in a temporary folder")
+    workspace.use_database(Database.temporary())
+    _fill(workspace, head, force=True)
+
+
+def _fill(workspace: Workspace, head: str | None, *, force: bool) -> None:
+    from grit.view.writer import rebuilding
+
+    with rebuilding(workspace.database, force=force) as writer:
+        known = writer.head()
+        if head is None:
+            writer.apply((), None)
+        elif known != head:
+            _feed(workspace, writer, head, known)
+
+
+def _feed(workspace: Workspace, writer: "Writer", head: str, old: str | None) -> None:
+    """Read, check and apply what `head` has and `old` does not, in bounded batches.
+
+    The head moves with the last batch: what a kill leaves is read again, and known already.
+    """
+    progress = workspace.ports.progress
+    progress.start("reading the log")
+    records: list[tuple[Event, bytes]] = []
+    problems: list[tuple[str, Problem]] = []
+    try:
+        for decoded in _decoded(workspace.wal.read(head, old)):
+            oid, chunk = decoded
+            records += chunk.records
+            problems += ((oid, problem) for problem in chunk.problems)
+            progress.advance(len(chunk.records))
+            if len(records) >= BATCH_EVENTS:
+                writer.apply(records, old, problems)
+                records, problems = [], []
+        writer.apply(records, head, problems)
+    finally:
+        progress.done()
+
+
+def _decoded(blobs: Iterable["Blob"]) -> "Iterable[tuple[str, DecodedChunk]]":
+    from grit.core.codec import DecodedChunk, Problem, decode_chunk
+
+    for blob in blobs:
+        if blob.data is None:
+            problem = Problem(None, blob.problem or "unreadable", None)
+            yield blob.oid, DecodedChunk([], [problem])
+        else:
+            yield blob.oid, decode_chunk(blob.data)

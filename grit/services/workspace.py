@@ -9,7 +9,6 @@ from grit.git.repository import Repository, discover
 from grit.view.database import Database
 
 if TYPE_CHECKING:
-    from grit.git.filelock import FileLock
     from grit.git.wal import Wal
 
 
@@ -45,7 +44,7 @@ class Workspace:
         if self._wal is None:
             from grit.git.wal import Wal
 
-            self._wal = Wal(self.repository, notice=self.notice)
+            self._wal = Wal(self.repository, self.ports.environ)
         return self._wal
 
     @property
@@ -58,12 +57,6 @@ class Workspace:
     def use_database(self, database: Database) -> None:
         """Take another database for the rest of this command (a temporary one)."""
         self._database = database
-
-    def append_lock(self) -> "FileLock":
-        """Return the lock that writers of this repository queue for."""
-        from grit.git.filelock import FileLock
-
-        return FileLock(os.path.join(self.repository.grit_dir, "append.lock"))
 
     def close(self) -> None:
         """Close the view."""

@@ -5,14 +5,14 @@ from typing import NamedTuple, TypeVar
 
 from grit.core import codec
 from grit.core.clock import next_ts
-from grit.core.errors import Busy, Conflict, InvalidArgs, NotFound
-from grit.core.events import ACTOR_ANNOUNCED, SHARED_TAG_MAX, Draft, Event, kind_name
+from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed, NotFound
+from grit.core.events import ACTOR_ANNOUNCED, SHARED_TAG_MAX, Draft, Event, Payload, kind_name
 from grit.core.fold import advance, fold, summarise
 from grit.core.ids import ActorId, EventId, IssueId, parse_prefix
 from grit.core.issue import Issue, Summary
 from grit.core.limits import APPEND_RETRIES_MAX
 from grit.services.actors import Signer, signer
-from grit.services.refresh import refresh
+from grit.services.refresh import refresh, show_append
 from grit.services.workspace import Workspace
 from grit.view.reader import ViewReader
 
@@ -65,9 +65,9 @@ class Transaction:
         self._seen: dict[IssueId, int | None] = {}
         self._pending: dict[IssueId, list[Event]] = {}
         known = reader.actor(author.actor_id)
-        self._parent: EventId | None = known.last_event if known else None
-        if author.announcement is not None and not (known and known.announced):
-            self._seal(author.actor_id, ACTOR_ANNOUNCED, author.announcement)
+        self._parent: EventId | None = known.last_event_id if known else None
+        if author.announcement is not None and not (known and known.announced_ts is not None):
+            self._seal(IssueId(author.actor_id), ACTOR_ANNOUNCED, author.announcement)
 
     @property
     def decided(self) -> bool:
@@ -117,7 +117,7 @@ class Transaction:
                 self._rows[issue_id] = known
         return events
 
-    def _seal(self, issue_id: IssueId, tag: int, payload: tuple[codec.Value, ...]) -> Event:
+    def _seal(self, issue_id: IssueId, tag: int, payload: Payload) -> Event:
         if issue_id not in self._seen:
             row = self.reader.summary(issue_id)
             self._seen[issue_id] = row.updated_ts if row else None
@@ -146,7 +146,7 @@ def write(
     Raises what `work` raises, Busy, Conflict, IoFailed or WalDamaged; then nothing is stored.
     """
     author = signer(workspace)
-    with workspace.append_lock():
+    with workspace.wal.lock():
         for _ in range(APPEND_RETRIES_MAX):
             reader = refresh(workspace)
             transaction = Transaction(reader, author, workspace.now_ms())
@@ -163,7 +163,7 @@ def store(
     workspace: Workspace, events: Sequence[Event], subject: str, actor_id: ActorId
 ) -> Written:
     """Append sealed events (an import) as they are; those already in the log are left out."""
-    with workspace.append_lock():
+    with workspace.wal.lock():
         for _ in range(APPEND_RETRIES_MAX):
             reader = refresh(workspace)
             fresh = [event for event in events if not reader.has_event(event)]
@@ -215,18 +215,27 @@ def _publish(
         )
     except HeadMoved:
         return None
-    records = [(event, codec.encode_record(event)) for event in events]
-    try:
-        workspace.database.apply(records, head=appended.head, old=old, journal=appended)
-    except Busy as busy:
-        workspace.notice(f"stored; {busy.message}, so the view will catch up later")
-    wal.invite_gc()
+    for notice in appended.notices:
+        workspace.notice(notice)
+    if not appended.durable:
+        workspace.notice("stored, but the system did not confirm that it is on the disk")
+    show_append(workspace, events, old, appended.head, appended.objects)
+    _invite_gc(workspace)
     return appended.head
+
+
+def _invite_gc(workspace: Workspace) -> None:
+    from grit.git.upkeep import invite_gc
+
+    try:
+        invite_gc(workspace.repository, workspace.wal.config)
+    except (GitFailed, IoFailed) as failure:
+        workspace.notice(f"stored; git gc could not be started ({failure.message})")
 
 
 def _fit_dialect(workspace: Workspace, events: Sequence[Event]) -> Sequence[Event]:
     """Leave out or refuse what the log's dialect cannot hold."""
-    if not workspace.wal.dialect.shared_kinds_only:
+    if not workspace.wal.dialect.shared:
         return events
     fitting = [event for event in events if event.tag != ACTOR_ANNOUNCED]
     for event in fitting:

@@ -254,6 +254,8 @@ class Database:
                 readonly=not writable,
                 lock=writable,
                 sync=not building,
+                # A lost last transaction is caught up; a torn one cannot happen.
+                metasync=False,
                 readahead=False,
                 mode=0o666,
                 max_spare_txns=2,

@@ -64,7 +64,6 @@ def blockers(txn: Txn, summary: Summary) -> list[Summary]:
 def _before_open(txn: Txn, changes: Changes, summary: Summary) -> Iterator[Summary]:
     first = {dep.target for dep in summary.dependencies if dep.dep_type == "depends_on"}
     first.update(source for source, kind in dependents(txn, summary.issue_id) if kind == "blocks")
-    first.discard(summary.issue_id)
     for issue_id in sorted(first):
         change = changes.get(issue_id)
         if change is not None:

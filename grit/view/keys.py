@@ -112,10 +112,9 @@ def actor_term(actor_id: bytes) -> bytes:
     return actor_id.hex().encode()
 
 
-def field_term(key: str, value: str) -> bytes:
-    """Return a field and its value as one term; spellings that mean one value agree."""
-    name, form = key.encode(), field_value(key, value).encode()
-    data = name + b"\xfe" + form
+def field_term(key: str, form: str) -> bytes:
+    """Return a field and its value, in the form that `query.field_value` gives it, as one term."""
+    data = key.encode() + b"\xfe" + form.encode()
     if len(data) <= _TERM_BYTES_MAX and b"\0" not in data:
         return data
     return _cut(data)
@@ -162,7 +161,10 @@ def index_keys(summary: Summary, *, blocked: bool) -> set[bytes]:
         INDEX + AUTHOR + actor_term(summary.author) + tail,
         *(INDEX + LABEL + term_bytes(label) + tail for label in summary.labels),
         *(INDEX + ASSIGNEE + term_bytes(user) + tail for user in summary.assignees),
-        *(INDEX + FIELD + field_term(key, value) + tail for key, value in summary.fields),
+        *(
+            INDEX + FIELD + field_term(key, field_value(key, value)) + tail
+            for key, value in summary.fields
+        ),
     }
     if state == OPEN:
         tag = BLOCKED_RANKED if blocked else READY_RANKED

@@ -158,8 +158,12 @@ def scan(
     """Yield key and value of the rows whose keys start with `prefix`, from `start` on."""
     cursor = txn.cursor()
     if reverse:
-        found = cursor.set_range(keys.after(prefix))
-        rows = cursor.iterprev() if not found else _backwards(txn, cursor.key())
+        if cursor.set_range(keys.after(prefix)):
+            if not cursor.prev():
+                return
+        elif not cursor.last():
+            return
+        rows = cursor.iterprev()
     elif cursor.set_range(prefix if start is None else start):
         rows = cursor.iternext()
     else:
@@ -168,9 +172,3 @@ def scan(
         if not key.startswith(prefix):
             return
         yield key, value
-
-
-def _backwards(txn: Txn, key: bytes) -> Iterator[tuple[bytes, bytes]]:
-    cursor = txn.cursor()
-    cursor.set_range(key)
-    return cursor.iterprev() if cursor.prev() else iter(())

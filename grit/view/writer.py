@@ -3,6 +3,7 @@
 One path serves an own append, catching up and a rebuild.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -40,6 +41,7 @@ from grit.view.rows import (
 
 BATCH_EVENTS: Final = 100_000
 """What a caller should apply at once at most: bounds the memory of a transaction."""
+_BULK_EVENTS: Final = 1_000
 JOURNAL_ENTRIES_MAX: Final = 2_048
 _ROW_BYTES: Final = 700
 """What an event adds to the file beside its record, generously."""
@@ -117,7 +119,15 @@ class Writer:
             return _apply(txn, records, head, problems, journal, self._valid)
 
         need_bytes = sum([len(record) for _, record in records]) + _ROW_BYTES * len(records)
-        return self._database.write(work, need_bytes=need_bytes + 2**20)
+        # A collection in the middle of a bulk walks everything that was decoded: a third of it.
+        pause = len(records) > _BULK_EVENTS and gc.isenabled()
+        if pause:
+            gc.disable()
+        try:
+            return self._database.write(work, need_bytes=need_bytes + 2**20)
+        finally:
+            if pause:
+                gc.enable()
 
 
 def _apply(
@@ -158,7 +168,12 @@ def _apply(
 
 def _store(txn: Txn, records: Records, seq: int, valid: Validator | None) -> list[Event]:
     """Store the events that are new; return them by issue and in their order."""
-    rows = [(keys.event_order(event), event, record) for event, record in records]
+    # Spelled out, since it runs for every event of a log: keys.event_order.
+    table = keys.ORDER
+    rows = [
+        (table + pair[0][1] + pair[0][3].to_bytes(8, "big") + pair[0][2] + pair[0][0], *pair)
+        for pair in records
+    ]
     rows.sort(key=itemgetter(0))
     cursor = txn.cursor()
     empty = seq == 0
@@ -263,7 +278,7 @@ def _note_actors(txn: Txn, events: list[Event]) -> None:
         tip = tips.get(event.actor_id)
         if tip is None or _later(event, tip.ts_unix_ms, tip.event_id):
             tips[event.actor_id] = event
-        if event.tag == ACTOR_ANNOUNCED and event.issue_id == event.actor_id:
+        if event.tag == ACTOR_ANNOUNCED and bytes(event.issue_id) == event.actor_id:
             known = announced.get(event.actor_id)
             if known is None or _later(event, known.ts_unix_ms, known.event_id):
                 announced[event.actor_id] = event
@@ -275,7 +290,7 @@ def _note_actors(txn: Txn, events: list[Event]) -> None:
             person = person._replace(last_event_id=tip.event_id, last_ts=tip.ts_unix_ms)
         news = announced.get(actor_id)
         if news is not None and _later(news, person.announced_ts or 0, person.announced_id or b""):
-            person = Person(*person[:3], news.ts_unix_ms, news.event_id, *_words(news))
+            person = _announce(person, news)
         txn.put(keys.ACTOR + actor_id, encode_person(person))
 
 
@@ -283,11 +298,18 @@ def _later(event: Event, ts_unix_ms: int, event_id: bytes) -> bool:
     return (event.ts_unix_ms, event.event_id) > (ts_unix_ms, event_id)
 
 
-def _words(event: Event) -> tuple[str, str, str, bytes | None]:
+def _announce(person: Person, event: Event) -> Person:
     label, name, email, public_key = event.payload
     assert isinstance(label, str) and isinstance(name, str) and isinstance(email, str)
     assert public_key is None or isinstance(public_key, bytes)
-    return label, name, email, public_key
+    return person._replace(
+        announced_ts=event.ts_unix_ms,
+        announced_id=event.event_id,
+        label=label,
+        name=name,
+        email=email,
+        public_key=public_key,
+    )
 
 
 def _keep_journal(txn: Txn, meta: Meta, journal: Journal) -> Meta:

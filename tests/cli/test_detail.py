@@ -61,7 +61,7 @@ def test_page_shows_everything() -> None:
     for part in (
         "● A title", "open · 1a2b3c4 · opened by ann 1 h ago", "2 comments", issue.full_id,
         "bug", "bob", "priority", "component", "parser", "The body.", "carl", "First.", "edited",
-        "c0ffee1", "(taken away: spam)", "https://example.org/1  upstream", "log.txt", "emil",
+        "#c0ffee1", "(taken away: spam)", "https://example.org/1  upstream", "log.txt", "emil",
         "3 of 5 closed", "✓ 9b3c111  Third",
     ):  # fmt: skip
         assert part in text

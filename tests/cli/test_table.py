@@ -117,7 +117,7 @@ def test_narrow_drops_the_less_important() -> None:
 
 
 def test_piped_nothing_is_cut() -> None:
-    """Where there is no terminal every text is whole, one issue a line, without blanks at its end."""
+    """Where there is no terminal every text is whole, and no line ends in blanks."""
     title = "long " * 200 + "end"
     rows = [row(title, labels=tuple(f"label-{n}" for n in range(30))), row("b", assignees=("ann",))]
     lines = render(rows)
@@ -170,7 +170,7 @@ def test_short_id_shows_what_is_enough_to_type() -> None:
 
 def test_label_colours_are_stable_and_readable() -> None:
     """A name has one colour for good, and none is white, black or yellow."""
-    assert [label_style(name) for name in ("bug", "docs", "wip")] == ["35", "36", "95"]
+    assert [label_style(name) for name in ("bug", "docs", "wip")] == ["91", "36", "95"]
     used = {label_style(f"label {n}") for n in range(200)}
     assert used == {"31", "32", "34", "35", "36", "91", "94", "95"}
 

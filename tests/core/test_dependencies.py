@@ -1,6 +1,7 @@
 """The graph of what must come first (spec/query.md, Dependencies)."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,7 +137,7 @@ def test_edges_added_under_the_rule_never_make_a_cycle(edges: list[Edge]) -> Non
         if cycle is None:
             kept.append(edge)
             continue
-        steps = [Edge(*pair) for pair in zip(cycle, cycle[1:], strict=False)]
+        steps = [Edge(*pair) for pair in pairwise(cycle)]
         assert (cycle[0], cycle[-1]) == (edge.after, edge.before)
         assert set(steps) <= set(kept)
     assert topological_order({an_id(number): 0 for number in range(8)}, kept).cycles == ()

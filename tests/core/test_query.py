@@ -29,6 +29,7 @@ from grit.core.times import DAY_MS
 
 NOW = 1_750_000_000_000
 ANN, BOB = ActorId(b"a" * 16), ActorId(b"b" * 16)
+NO_FACTS = Facts()
 PEOPLE = {"ann": (ANN,), "bob": (BOB,), "both": (BOB, ANN), "@me": (ANN,)}
 
 
@@ -52,7 +53,7 @@ def a_summary(number: int = 1, updated_ts: int = NOW, **changes) -> Summary:
     return default._replace(**changes)
 
 
-def found(text: str, summary: Summary, facts: Facts = Facts(), texts: Iterable[str] = ()) -> bool:
+def found(text: str, summary: Summary, facts: Facts = NO_FACTS, texts: Iterable[str] = ()) -> bool:
     query = resolve(parse(text, now_ms=NOW), lambda name: PEOPLE.get(name, ()), ("ann", "Ann"))
     return matches(query, summary, facts=facts, texts=lambda: texts)
 
@@ -331,6 +332,7 @@ def test_results_are_ordered_as_people_expect() -> None:
         a_summary(3, updated_ts=NOW, created_ts=3, title="a"),
         a_summary(4, updated_ts=NOW - 1, created_ts=2, title="ß", fields=fields(priority="high")),
     ]
+    rows.reverse()
     expected = {
         "updated": [2, 1, 3, 4],
         "created": [2, 3, 4, 1],
@@ -339,7 +341,7 @@ def test_results_are_ordered_as_people_expect() -> None:
         "id": [1, 2, 3, 4],
     }
     for name in SORT_NAMES:
-        ordered = sorted(rows[::-1], key=lambda row, name=name: sort_key(row, name))
+        ordered = sorted(rows, key=lambda row, name=name: sort_key(row, name))
         assert [row.issue_id[-1] for row in ordered] == expected[name], name
 
 

@@ -1,0 +1,145 @@
+"""An issue as `grit show` prints it: the service's values with names in place of ids."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from grit.cli.context import Context
+from grit.cli.detail import (
+    AttachmentView,
+    CommentView,
+    IssueView,
+    LinkView,
+    RelationView,
+    lines_of_history,
+    lines_of_issue,
+)
+from grit.cli.names import history_rows, name_of, short
+from grit.core.issue import Summary
+from grit.services.listing import Relation, Shown
+from grit.services.shapes import Json, event_json, issue_json
+from grit.services.signatures import statuses
+from grit.view.reader import ViewReader
+
+_HEADINGS: Final = {
+    ("blocks", False): "Blocks",
+    ("depends_on", False): "Waits for",
+    ("blocks", True): "Waits for",
+    ("depends_on", True): "Blocks",
+    ("related_to", False): "Related",
+    ("related_to", True): "Related",
+}
+
+
+def relations_json(relations: Sequence[Relation]) -> list[Json]:
+    """Return edges with the titles and states of the issues at their other end."""
+    return [
+        {
+            "issue_id": one.issue_id.hex(),
+            "dep_type": one.dep_type,
+            "title": one.row.title if one.row else None,
+            "state": one.row.state if one.row else None,
+        }
+        for one in relations
+    ]
+
+
+def shown_json(shown: Shown, with_events: bool) -> Json:
+    """Return the data of `grit show --json`."""
+    data: Json = {
+        "issue": issue_json(
+            shown.issue, relations_json(shown.dependencies), relations_json(shown.dependents)
+        )
+    }
+    if with_events:
+        events = shown.reader.events_of(shown.issue.summary.issue_id)
+        checked = statuses(shown.reader, events)
+        data["events"] = [event_json(event, status) for event, status in checked]
+    return data
+
+
+def shown_lines(run: Context, shown: Shown, with_events: bool) -> Iterator[str]:
+    """Yield the page of `grit show`."""
+    yield from lines_of_issue(_view(shown), run.terminal.screen, run.now_ms)
+    if with_events:
+        yield ""
+        events = shown.reader.events_of(shown.issue.summary.issue_id)
+        rows = history_rows(shown.reader, events)
+        yield from lines_of_history(rows, run.terminal.screen, run.now_ms)
+
+
+def _view(shown: Shown) -> IssueView:
+    issue, reader = shown.issue, shown.reader
+    row = issue.summary
+    unique = reader.unique_chars(row.issue_id)
+    closed = sum(child.state == "closed" for child in shown.children)
+    return IssueView(
+        issue_id=short(reader, row.issue_id),
+        full_id=row.issue_id.hex(),
+        unique=unique,
+        state="deleted" if row.deleted else row.state,
+        title=row.title,
+        author=name_of(reader, row.author),
+        created_ts=row.created_ts,
+        updated_ts=row.updated_ts,
+        labels=row.labels,
+        assignees=row.assignees,
+        fields=tuple((key, value) for key, value in row.fields if key != "parent"),
+        body=issue.body,
+        comments=tuple(
+            CommentView(
+                str(number),
+                name_of(reader, one.actor),
+                one.ts_unix_ms,
+                one.body,
+                one.edited_ts,
+                one.redacted,
+            )
+            for number, one in enumerate(issue.comments, 1)
+        ),
+        links=tuple(LinkView(one.url, one.note) for one in issue.links),
+        attachments=tuple(
+            AttachmentView(one.name, one.mime, name_of(reader, one.actor), one.ts_unix_ms)
+            for one in issue.attachments
+        ),
+        relations=tuple(_relations(shown)),
+        progress=(closed, len(shown.children)) if shown.children else None,
+    )
+
+
+def _relations(shown: Shown) -> Iterator[RelationView]:
+    reader = shown.reader
+    parent = shown.issue.summary.field("parent")
+    if parent is not None:
+        found = reader.resolve(parent) if len(parent) == 32 else []
+        row = reader.summary(found[0]) if found else None
+        yield _relation("Part of", parent, row, reader)
+    for one in shown.dependencies:
+        heading = _HEADINGS[one.dep_type, False]
+        yield _relation(heading, one.issue_id.hex(), one.row, reader)
+    for one in shown.dependents:
+        heading = _HEADINGS[one.dep_type, True]
+        yield _relation(heading, one.issue_id.hex(), one.row, reader)
+    for child in shown.children:
+        yield _relation("Parts", child.issue_id.hex(), child, reader)
+
+
+def _relation(heading: str, text: str, row: Summary | None, reader: ViewReader) -> RelationView:
+    if row is None:
+        return RelationView(heading, text[:7], 7, "unknown", "(has not arrived)")
+    state = "deleted" if row.deleted else row.state
+    unique = reader.unique_chars(row.issue_id)
+    return RelationView(heading, short(reader, row.issue_id), unique, state, row.title)
+
+
+def relation_lines(
+    run: Context, shown: Shown, relations: Sequence[Relation], reverse: bool
+) -> list[str]:
+    """Return one line an edge, as `grit issue dep list` prints them."""
+    from grit.core.escape import escape
+
+    found: list[str] = []
+    for one in relations:
+        title = escape(one.row.title) if one.row else "(has not arrived)"
+        state = one.row.state if one.row else "unknown"
+        found.append(f"{one.dep_type:<10}  {one.issue_id.hex()[:7]}  {state:<7}  {title}")
+    return found

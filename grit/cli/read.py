@@ -1,0 +1,268 @@
+"""Commands that show issues: list, show, ready, blocked, search, attachments, dependencies."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import click
+
+from grit.cli.context import Context, GritCommand
+from grit.cli.table import IssueRow, empty_list, list_footer, render_issue_rows
+from grit.core.issue import Summary
+from grit.core.limits import LIST_LIMIT_DEFAULT
+from grit.core.query import SORT_NAMES
+from grit.services import listing
+from grit.services.listing import Asked, Page, Relation
+from grit.services.shapes import SUMMARY_FIELDS, summary_json
+from grit.view.reader import ViewReader
+
+Command = Callable[..., Any]
+
+
+def issue_row(reader: ViewReader, row: Summary, note: str = "") -> IssueRow:
+    """Return the row as the table takes it."""
+    unique = reader.unique_chars(row.issue_id)
+    return IssueRow(
+        issue_id=row.issue_id.hex()[: max(7, unique)],
+        unique=unique,
+        state="deleted" if row.deleted else row.state,
+        title=row.title,
+        updated_ts=row.updated_ts,
+        labels=row.labels,
+        assignees=row.assignees,
+        priority=row.field("priority") or "",
+        note=note,
+    )
+
+
+def _lines(
+    run: Context, command: str, page: Page, noun: str, filtered: bool, notes: bool = False
+) -> Iterator[str]:
+    shown = 0
+
+    def rows() -> Iterator[IssueRow]:
+        nonlocal shown
+        for row in page.rows:
+            shown += 1
+            note = _waits_for(page.reader, row) if notes else ""
+            yield issue_row(page.reader, row, note)
+
+    screen = run.terminal.screen
+    yield from render_issue_rows(rows(), screen, run.now_ms)
+    if not shown:
+        yield empty_list(command, filtered=filtered)
+    elif run.terminal.is_tty or shown < page.total:
+        yield list_footer(shown, page.total, noun, screen)
+
+
+def _waits_for(reader: ViewReader, row: Summary) -> str:
+    waits = [
+        one.issue_id.hex()[: max(7, reader.unique_chars(one.issue_id))]
+        for one in listing.blockers(reader, row)
+    ]
+    more = f" and {len(waits) - 3} more" if len(waits) > 3 else ""
+    return f"waits for {', '.join(waits[:3])}{more}"
+
+
+def _print(
+    run: Context, command: str, page: Page, noun: str, *, filtered: bool, notes: bool = False
+) -> None:
+    def rows() -> Iterator[dict[str, object]]:
+        for row in page.rows:
+            yield summary_json(row)
+
+    run.show_rows(
+        "issues",
+        rows(),
+        SUMMARY_FIELDS,
+        {"total": page.total},
+        lambda: _lines(run, command, page, noun, filtered, notes),
+    )
+
+
+def paging_options(command: Command) -> Command:
+    """Add --limit and --all."""
+    command = click.option("--all", "all_", is_flag=True, help="Show all that match.")(command)
+    return click.option(
+        "--limit",
+        "-n",
+        type=click.IntRange(min=1),
+        default=LIST_LIMIT_DEFAULT,
+        show_default=True,
+        help="Show at most so many.",
+    )(command)
+
+
+@click.command(cls=GritCommand, name="list")
+@click.argument("words", nargs=-1, metavar="[FILTER]...")
+@click.option("--state", "-s", type=click.Choice(["open", "closed", "all"]), help="[default: open]")
+@click.option("--label", "-l", "labels", multiple=True, help="Has this label; repeatable.")
+@click.option("--assignee", "-a", help="Is assigned to; '@me' is you.")
+@click.option("--author", help="Was created by; '@me' is you.")
+@click.option("--search", metavar="TEXT", help="Has these words.")
+@click.option("--sort", type=click.Choice(SORT_NAMES), help="[default: updated]")
+@click.option("--reverse", is_flag=True, help="Turn the order around.")
+@paging_options
+@click.pass_obj
+def list_(
+    run: Context,
+    words: tuple[str, ...],
+    state: str | None,
+    labels: tuple[str, ...],
+    assignee: str | None,
+    author: str | None,
+    search: str | None,
+    sort: Any,
+    reverse: bool,
+    limit: int,
+    all_: bool,
+) -> None:
+    """List issues, the last changed first.
+
+    FILTER narrows them: label:bug -label:wip assignee:ann author:bob state:all
+    is:ready is:blocked type:bug priority:<2 updated:>7d created:2025-01-01..2025-02-01
+    no:assignee parent:ID "exact words" crash sort:created. Put '--' before a filter
+    that begins with '-'.
+    """
+    asked = Asked(
+        _filter_text(words),
+        state,
+        labels,
+        assignee,
+        author,
+        search,
+        sort,
+        reverse,
+        None if all_ else limit,
+    )
+    page = listing.page(run.workspace, asked)
+    filtered = bool(words or labels or assignee or author or search)
+    noun = {"closed": "closed issue", "all": "issue"}.get(state or "", "open issue")
+    _print(run, "ls", page, "match" if words else noun, filtered=filtered)
+
+
+def _filter_text(words: Iterable[str]) -> str:
+    return " ".join(words)
+
+
+def _edge_command(name: str, term: Any, noun: str, summary: str) -> click.Command:
+    @click.command(cls=GritCommand, name=name, help=summary)
+    @click.argument("words", nargs=-1, metavar="[FILTER]...")
+    @paging_options
+    @click.pass_obj
+    def command(run: Context, words: tuple[str, ...], limit: int, all_: bool) -> None:
+        asked = Asked(_filter_text(words), terms=(term,), sort=None, limit=None if all_ else limit)
+        page = listing.page(run.workspace, asked)
+        _print(run, name, page, noun, filtered=bool(words), notes=name == "blocked")
+
+    return command
+
+
+ready: Final = _edge_command(
+    "ready", listing.READY, "ready issue", "Show what can be worked on now, most urgent first."
+)
+blocked: Final = _edge_command(
+    "blocked", listing.BLOCKED, "blocked issue", "Show what waits for what."
+)
+
+
+@click.command(cls=GritCommand, name="search")
+@click.argument("words", nargs=-1, required=True, metavar="TEXT...")
+@click.option(
+    "--state", "-s", type=click.Choice(["open", "closed", "all"]), default="all", show_default=True
+)
+@paging_options
+@click.pass_obj
+def search(run: Context, words: tuple[str, ...], state: str, limit: int, all_: bool) -> None:
+    """Find words in titles, bodies and comments; a word also finds longer ones."""
+    asked = Asked(search=" ".join(words), state=state, limit=None if all_ else limit)
+    page = listing.page(run.workspace, asked)
+    _print(run, "search", page, "match", filtered=True)
+
+
+@click.command(cls=GritCommand, name="show")
+@click.argument("issue", metavar="ID")
+@click.option("--events", is_flag=True, help="Add every event, with its signature's status.")
+@click.pass_obj
+def show(run: Context, issue: str, events: bool) -> None:
+    """Show one issue: what it says, how it relates, who said what."""
+    from grit.cli import page
+
+    shown = listing.show(run.workspace, issue)
+    if run.json:
+        run.show(page.shown_json(shown, events), lambda: ())
+        return
+    run.show(None, lambda: page.shown_lines(run, shown, events))
+
+
+@click.command(cls=GritCommand, name="list")
+@click.argument("issue", metavar="ID")
+@click.pass_obj
+def attachment_list(run: Context, issue: str) -> None:
+    """List the attachments of an issue."""
+    from grit.core.escape import escape
+    from grit.services.shapes import issue_json
+
+    known = listing.whole_issue(run.workspace, issue)
+    run.show(
+        {"attachments": issue_json(known, [], [])["attachments"]},
+        lambda: (
+            [f"{escape(one.name)}  {escape(one.mime)}" for one in known.attachments]
+            or ["No attachments."]
+        ),
+    )
+
+
+@click.command(cls=GritCommand, name="get")
+@click.argument("issue", metavar="ID")
+@click.argument("name")
+@click.option("--output", "-o", metavar="FILE", help="Write here; '-' is stdout.")
+@click.pass_obj
+def attachment_get(run: Context, issue: str, name: str, output: str | None) -> None:
+    """Write an attachment to a file, by default under its own name."""
+    from grit.services.attachments import content_of, save
+
+    found, content = content_of(run.workspace, issue, name)
+    path = save(found.name, content, output)
+    data = {"name": found.name, "sha256": found.sha256.hex(), "path": path}
+    if path is not None:
+        run.show(data, lambda: [f"wrote {path}"])
+
+
+@click.command(cls=GritCommand, name="list")
+@click.argument("issue", metavar="ID")
+@click.option("--reverse", is_flag=True, help="What depends on this issue instead.")
+@click.pass_obj
+def dep_list(run: Context, issue: str, reverse: bool) -> None:
+    """List the dependencies of an issue."""
+    from grit.cli import page
+
+    shown = listing.show(run.workspace, issue)
+    relations: list[Relation] = shown.dependents if reverse else shown.dependencies
+    name = "dependents" if reverse else "dependencies"
+    run.show(
+        {name: page.relations_json(relations)},
+        lambda: page.relation_lines(run, shown, relations, reverse) or ["No dependencies."],
+    )
+
+
+@click.command(cls=GritCommand, name="topo")
+@click.pass_obj
+def dep_topo(run: Context) -> None:
+    """List open issues in an order in which they can be done, and any cycles."""
+    found = listing.topological(run.workspace)
+    cycles = [[issue_id.hex() for issue_id in cycle] for cycle in found.cycles]
+
+    def lines() -> Iterator[str]:
+        rows = (issue_row(found.reader, row) for row in found.rows)
+        yield from render_issue_rows(rows, run.terminal.screen, run.now_ms)
+        for cycle in cycles:
+            yield f"cycle: {' -> '.join(issue_id[:7] for issue_id in cycle)}"
+
+    run.show(
+        {
+            "issues": [summary_json(row) for row in found.rows],
+            "order": "topological",
+            "cycles": cycles,
+        },
+        lines,
+    )

@@ -1,0 +1,280 @@
+"""Commands that set a clone up: init, actors, settings."""
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import click
+
+from grit.cli.context import Context, GritCommand
+from grit.cli.main import LazyGroup
+from grit.core.errors import InvalidArgs, NotFound
+from grit.core.escape import escape
+from grit.git import actors as files
+from grit.git.actors import ActorFile
+from grit.services import actors
+from grit.services.workspace import Workspace
+
+
+def actor_json(actor: ActorFile) -> dict[str, object]:
+    """Return an actor of this clone; never its key's secret."""
+    return {
+        "actor_id": actor.actor_id.hex(),
+        "label": actor.label,
+        "created_ts": actor.created_ts,
+        "public_key": actor.public_key.hex() if actor.public_key else None,
+    }
+
+
+@click.command(cls=GritCommand, name="init")
+@click.option("--agents-md", is_flag=True, help="Add a section for coding agents to AGENTS.md.")
+@click.option("--no-key", is_flag=True, help="Make an actor that does not sign.")
+@click.pass_obj
+def init(run: Context, agents_md: bool, no_key: bool) -> None:
+    """Set this clone up; again and again does no harm.
+
+    Makes an actor with a signing key, lets 'git fetch' bring issues, and takes over the log of a
+    remote that has one.
+    """
+    found = actors.init(run.workspace, key=not no_key)
+    wrote = _write_agents_md(run.workspace) if agents_md else False
+    data = {
+        "actor": actor_json(found.actor),
+        "created": found.created,
+        "remotes": found.remotes,
+        "adopted": found.adopted,
+        "agents_md": wrote,
+        "wal_head": run.workspace.wal.head(),
+    }
+
+    def lines() -> Iterator[str]:
+        label = escape(found.actor.label)
+        if found.created:
+            yield f"ready: you are '{label}' ({found.actor.actor_id.hex()[:8]})"
+        else:
+            yield f"already set up: you are '{label}' ({found.actor.actor_id.hex()[:8]})"
+        for remote in found.remotes:
+            yield f"'git fetch {escape(remote)}' now brings its issues"
+        if found.adopted:
+            yield f"took over the issues of {escape(found.adopted)}"
+        if wrote:
+            yield "AGENTS.md now tells coding agents how to use grit"
+        if found.created and data["wal_head"] is None:
+            yield 'next: grit new "What is to be done"'
+
+    run.show(data, lines)
+
+
+_AGENTS_BEGIN: Final = "<!-- grit: begin -->"
+_AGENTS_END: Final = "<!-- grit: end -->"
+_AGENTS_TEXT: Final = f"""{_AGENTS_BEGIN}
+## Issues
+
+Issues of this repository live in git, in `refs/grit/wal`; use the `grit` command.
+
+- `grit ready --json`: what can be worked on now. `grit show ID --json`: one issue whole.
+- `grit new "TITLE" --body TEXT --label L --type bug --priority 1`: create one.
+- `grit comment ID --body TEXT`, `grit close ID --comment TEXT`: report and finish.
+- `grit issue dep add ID --target OTHER --type depends_on`: OTHER must come first.
+- `grit batch`: many changes from JSON lines on stdin, all or nothing.
+- Every command takes `--json`; exit status 0 done, 2 wrong use, 3 not found, 4 conflict,
+  5 environment. Ids may be shortened to a unique prefix.
+{_AGENTS_END}
+"""
+
+
+def _write_agents_md(workspace: Workspace) -> bool:
+    """Add the section to AGENTS.md, or bring it up to date; return whether the file changed."""
+    folder = workspace.repository.worktree
+    if folder is None:
+        raise InvalidArgs("--agents-md needs a working tree; this repository is bare")
+    path = os.path.join(folder, "AGENTS.md")
+    try:
+        with open(path, encoding="utf-8") as file:
+            old = file.read()
+    except FileNotFoundError:
+        old = ""
+    before, begin, rest = old.partition(_AGENTS_BEGIN)
+    after = rest.partition(_AGENTS_END)[2].lstrip("\n") if begin else ""
+    if before and not before.endswith("\n\n"):
+        before = before.rstrip("\n") + "\n\n"
+    new = before + _AGENTS_TEXT + (f"\n{after}" if after else "")
+    if new == old:
+        return False
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(new)
+    return True
+
+
+@click.command(cls=GritCommand, name="init")
+@click.option("--label", help="How the actor is called; your git user.name by default.")
+@click.option("--no-key", is_flag=True, help="Make an actor that does not sign.")
+@click.option("--use", "use_", is_flag=True, help="Let it act by default from now on.")
+@click.pass_obj
+def actor_init(run: Context, label: str | None, no_key: bool, use_: bool) -> None:
+    """Make another actor."""
+    made = actors.create(run.workspace, label=label, key=not no_key)
+    if use_ or actors.current(run.workspace) is None:
+        actors.use(run.workspace, made)
+    run.show({"actor": actor_json(made)}, lambda: [f"made {_line(made)}"])
+
+
+def _line(actor: ActorFile) -> str:
+    signs = "" if actor.public_key else " (does not sign)"
+    return f"'{escape(actor.label)}' {actor.actor_id.hex()}{signs}"
+
+
+@click.command(cls=GritCommand, name="list")
+@click.pass_obj
+def actor_list(run: Context) -> None:
+    """List the actors: those of this clone, and those that the log knows."""
+    from grit.services.refresh import refresh
+
+    here = {actor.actor_id: actor for actor in files.list_actors(run.workspace.repository)}
+    current = actors.current(run.workspace)
+    rows: list[dict[str, object]] = []
+    for actor in here.values():
+        default = current is not None and actor.actor_id == current.actor_id
+        rows.append({**actor_json(actor), "here": True, "current": default})
+    for person in refresh(run.workspace).actors():
+        if person.actor_id not in here:
+            key = person.public_key.hex() if person.public_key else None
+            rows.append(
+                {
+                    "actor_id": person.actor_id.hex(),
+                    "label": person.label or person.name,
+                    "created_ts": person.announced_ts,
+                    "public_key": key,
+                    "here": False,
+                    "current": False,
+                }
+            )
+
+    def lines() -> list[str]:
+        from tabulate import tabulate
+
+        table = [
+            (
+                "*" if row["current"] else "",
+                str(row["actor_id"])[:8],
+                escape(str(row["label"])),
+                "yes" if row["public_key"] else "no",
+                "here" if row["here"] else "elsewhere",
+            )
+            for row in rows
+        ]
+        heads = ("", "id", "label", "signs", "key")
+        return tabulate(table, heads, "plain", disable_numparse=True).splitlines()
+
+    run.show({"actors": rows}, lines)
+
+
+@click.command(cls=GritCommand, name="show")
+@click.argument("actor", metavar="ACTOR")
+@click.pass_obj
+def actor_show(run: Context, actor: str) -> None:
+    """Show one actor of this clone, by label or id."""
+    found = actors.find(run.workspace, actor)
+    run.show({"actor": actor_json(found)}, lambda: [_line(found)])
+
+
+@click.command(cls=GritCommand, name="current")
+@click.pass_obj
+def actor_current(run: Context) -> None:
+    """Show who acts."""
+    found = actors.current(run.workspace)
+    if found is None:
+        raise NotFound("no actor yet: run 'grit init'")
+    run.show({"actor": actor_json(found)}, lambda: [_line(found)])
+
+
+@click.command(cls=GritCommand, name="use")
+@click.argument("actor", metavar="ACTOR")
+@click.pass_obj
+def actor_use(run: Context, actor: str) -> None:
+    """Let this actor act by default."""
+    found = actors.find(run.workspace, actor)
+    actors.use(run.workspace, found)
+    run.show({"actor": actor_json(found)}, lambda: [f"now acting as {_line(found)}"])
+
+
+_HERE: Final = "grit.cli.setup"
+actor: Final = LazyGroup(
+    "actor",
+    commands_at={
+        "init": f"{_HERE}:actor_init",
+        "list": f"{_HERE}:actor_list",
+        "show": f"{_HERE}:actor_show",
+        "current": f"{_HERE}:actor_current",
+        "use": f"{_HERE}:actor_use",
+    },
+    help="Who acts in this clone.",
+    no_args_is_help=True,
+)
+
+SETTINGS: Final = {
+    "default_actor": "the actor that acts by default (see 'grit actor use')",
+    "lock_policy": "off, warn or require",
+    "verify": "off, warn or require",
+}
+_WORDS: Final = ("off", "warn", "require")
+
+
+@click.command(cls=GritCommand, name="get")
+@click.argument("key")
+@click.pass_obj
+def config_get(run: Context, key: str) -> None:
+    """Print one setting."""
+    settings = _flat(run.workspace)
+    if key not in settings:
+        raise NotFound(f"'{key}' is not set")
+    run.show({"key": key, "value": settings[key]}, lambda: [escape(str(settings[key]))])
+
+
+@click.command(cls=GritCommand, name="set")
+@click.argument("key")
+@click.argument("value")
+@click.pass_obj
+def config_set(run: Context, key: str, value: str) -> None:
+    """Change one setting of this clone."""
+    if key not in SETTINGS:
+        raise InvalidArgs(f"no setting '{key}'; known: {', '.join(SETTINGS)}")
+    if key == "default_actor":
+        value = actors.find(run.workspace, value).actor_id.hex()
+    elif value not in _WORDS:
+        raise InvalidArgs(f"{key} is one of {', '.join(_WORDS)}")
+    files.set_config(run.workspace.repository, key, value)
+    run.show({"key": key, "value": value}, lambda: [f"{key} = {value}"])
+
+
+@click.command(cls=GritCommand, name="list")
+@click.pass_obj
+def config_list(run: Context) -> None:
+    """Print all settings of this clone."""
+    settings = _flat(run.workspace)
+    run.show(
+        {"settings": settings},
+        lambda: [f"{escape(key)} = {escape(str(value))}" for key, value in settings.items()],
+    )
+
+
+def _flat(workspace: Workspace) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in files.load_config(workspace.repository).items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{name}": one for name, one in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+config: Final = LazyGroup(
+    "config",
+    commands_at={
+        "get": f"{_HERE}:config_get",
+        "set": f"{_HERE}:config_set",
+        "list": f"{_HERE}:config_list",
+    },
+    help="Settings of this clone.",
+    no_args_is_help=True,
+)

@@ -1,0 +1,260 @@
+"""Actors and settings on disk, below grit's folder in the git directory (spec/wal.md, Local files).
+
+Settings are plain dictionaries of TOML values, since keys of later versions must survive.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Final, NamedTuple, cast
+
+from grit.core.errors import Conflict, IoFailed, NotFound
+from grit.core.ids import ActorId
+from grit.core.limits import ID_BYTES, PUBLIC_KEY_BYTES
+from grit.git.repository import Repository
+
+Scalar = str | int | float | bool
+Setting = Scalar | list[Scalar] | dict[str, Scalar | list[Scalar]]
+"""A value of the settings: a scalar, a list of them, or one table of both."""
+Settings = dict[str, Setting]
+
+_SEED_BYTES: Final = 32
+_HEX: Final = frozenset("0123456789abcdef")
+_BARE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+class ConfigDamaged(IoFailed):
+    """A settings, actor or key file that cannot be used; nothing is reset."""
+
+
+class ActorFile(NamedTuple):
+    """An actor of this clone, as its file states it; `created_ts` in unix milliseconds."""
+
+    actor_id: ActorId
+    label: str
+    created_ts: int
+    public_key: bytes | None
+
+
+def load_config(repository: Repository) -> Settings:
+    """Return the settings of this clone; empty when there are none yet.
+
+    Raises ConfigDamaged when the file is not TOML, IoFailed when it cannot be read.
+    """
+    return _load_toml(_config_path(repository))
+
+
+def save_config(repository: Repository, settings: Mapping[str, Setting]) -> None:
+    """Replace the settings by a rename; raises IoFailed with the old file in place."""
+    _replace_file(_config_path(repository), _dump_toml(settings).encode(), 0o666)
+
+
+def set_config(repository: Repository, key: str, value: Scalar | list[Scalar] | None) -> None:
+    """Set one key (`name` or `table.name`), or remove it with None; all others stay.
+
+    Two commands that set keys at once follow each other. Raises Conflict when a table stands
+    where a value should go or the other way round.
+    """
+    from grit.git.filelock import FileLock
+
+    with FileLock(f"{repository.grit_dir}/config.lock-file"):
+        settings = load_config(repository)
+        table, dot, name = key.rpartition(".")
+        target: dict[str, Setting] = settings
+        if dot:
+            inner = settings.setdefault(table, {})
+            if not isinstance(inner, dict):
+                raise Conflict(f"'{table}' is a value in the settings, not a table")
+            target = cast(dict[str, Setting], inner)
+        if isinstance(target.get(name), dict):
+            raise Conflict(f"'{key}' is a table in the settings, not a value")
+        if value is None:
+            target.pop(name, None)
+        else:
+            target[name] = cast(Setting, value)
+        save_config(repository, settings)
+
+
+def list_actors(repository: Repository) -> list[ActorFile]:
+    """Return the actors of this clone, oldest first; folders that are no actors are passed over."""
+    try:
+        names = os.listdir(f"{repository.grit_dir}/actors")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _refused("cannot list actors", error) from error
+    found = [
+        load_actor(repository, ActorId(bytes.fromhex(name)))
+        for name in names
+        if len(name) == 2 * ID_BYTES
+        and _HEX.issuperset(name)
+        and os.path.exists(f"{repository.grit_dir}/actors/{name}/config.toml")
+    ]
+    return sorted(found, key=lambda actor: (actor.created_ts, actor.actor_id))
+
+
+def load_actor(repository: Repository, actor_id: ActorId) -> ActorFile:
+    """Return one actor; raises NotFound, ConfigDamaged or IoFailed."""
+    path = f"{_actor_dir(repository, actor_id)}/config.toml"
+    values = _load_toml(path)
+    if not values:
+        raise NotFound(f"no actor {actor_id.hex()} in this clone; see 'grit actor list'")
+    label, created_ts = values.get("label", ""), values.get("created_ts", 0)
+    if values.get("actor_id") != actor_id.hex():
+        raise ConfigDamaged(f"{path}: actor_id is not the folder's name", path=path)
+    if not isinstance(label, str) or not isinstance(created_ts, int):
+        raise ConfigDamaged(f"{path}: label or created_ts has the wrong type", path=path)
+    key = values.get("public_key")
+    if key is None:
+        return ActorFile(actor_id, label, created_ts, None)
+    public_key = _from_hex(key, PUBLIC_KEY_BYTES)
+    if public_key is None:
+        raise ConfigDamaged(f"{path}: public_key is not {PUBLIC_KEY_BYTES * 2} hex digits")
+    return ActorFile(actor_id, label, created_ts, public_key)
+
+
+def create_actor(
+    repository: Repository,
+    actor_id: ActorId,
+    label: str,
+    created_ts: int,
+    public_key: bytes | None,
+    seed: bytes | None,
+) -> ActorFile:
+    """Store a new actor, its key first, so that a crash leaves no actor that cannot sign.
+
+    Raises Conflict when the actor exists, IoFailed when the disk refuses.
+    """
+    folder = _actor_dir(repository, actor_id)
+    if os.path.exists(f"{folder}/config.toml"):
+        raise Conflict(f"actor {actor_id.hex()} exists already")
+    if seed is not None:
+        _replace_file(f"{folder}/keys/signing.key", seed.hex().encode() + b"\n", 0o600)
+    values: Settings = {"actor_id": actor_id.hex(), "label": label, "created_ts": created_ts}
+    if public_key is not None:
+        values["public_key"] = public_key.hex()
+    _replace_file(f"{folder}/config.toml", _dump_toml(values).encode(), 0o666)
+    return ActorFile(actor_id, label, created_ts, public_key)
+
+
+def read_signing_key(repository: Repository, actor_id: ActorId) -> bytes:
+    """Return the 32-byte seed of an actor with a public key.
+
+    Raises ConfigDamaged when the file is missing or malformed: such an actor never writes unsigned.
+    """
+    path = f"{_actor_dir(repository, actor_id)}/keys/signing.key"
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_SEED_BYTES * 4).decode("ascii", errors="replace")
+    except FileNotFoundError as error:
+        raise ConfigDamaged(
+            f"the signing key {path} is missing; restore it, or use another actor with "
+            "'grit actor use'",
+            path=path,
+        ) from error
+    except OSError as error:
+        raise _refused(f"cannot read {path}", error) from error
+    seed = _from_hex(text.strip(), _SEED_BYTES)
+    if seed is None:
+        raise ConfigDamaged(
+            f"the signing key {path} is not {_SEED_BYTES * 2} hex digits", path=path
+        )
+    return seed
+
+
+def _config_path(repository: Repository) -> str:
+    return f"{repository.grit_dir}/config.toml"
+
+
+def _actor_dir(repository: Repository, actor_id: ActorId) -> str:
+    return f"{repository.grit_dir}/actors/{actor_id.hex()}"
+
+
+def _from_hex(value: Setting, size: int) -> bytes | None:
+    if not isinstance(value, str) or len(value) != size * 2 or not _HEX.issuperset(value.lower()):
+        return None
+    return bytes.fromhex(value)
+
+
+def _load_toml(path: str) -> Settings:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise _refused(f"cannot read {path}", error) from error
+    import tomllib
+
+    try:
+        return cast(Settings, tomllib.loads(data.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigDamaged(f"{path} is not valid TOML: {error}; mend it by hand", path=path) from (
+            error
+        )
+
+
+def _replace_file(path: str, data: bytes, mode: int) -> None:
+    """Put a file in place in one step: readers see the old one or the whole new one."""
+    temporary = f"{path}.{os.urandom(6).hex()}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        fd = os.open(temporary, flags, mode)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(fd)
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise _refused(f"cannot write {path}", error) from error
+
+
+def _refused(what: str, error: OSError) -> IoFailed:
+    return IoFailed(f"{what}: {error.strerror}", errno=error.errno)
+
+
+def _dump_toml(settings: Mapping[str, Setting]) -> str:
+    """Write scalars and lists first, then tables: TOML has no way back out of a table."""
+    top = [
+        f"{_key(key)} = {_value(value)}"
+        for key, value in settings.items()
+        if not isinstance(value, dict)
+    ]
+    for name, table in settings.items():
+        if isinstance(table, dict):
+            top += ["", f"[{_key(name)}]"]
+            top += [f"{_key(key)} = {_value(value)}" for key, value in table.items()]
+    return "\n".join(top).lstrip("\n") + "\n"
+
+
+def _key(name: str) -> str:
+    return name if name and _BARE.issuperset(name) else _string(name)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_key(k)} = {_value(v)}' for k, v in value.items())}}}"
+    return str(value)
+
+
+def _string(text: str) -> str:
+    """Quote a string; control characters become escapes, a lone surrogate a replacement."""
+    safe = text.encode(errors="replace").decode()
+    return '"' + "".join(_ESCAPES.get(c) or _plain(c) for c in safe) + '"'
+
+
+def _plain(character: str) -> str:
+    if character < " " or character == "\x7f":
+        return f"\\u{ord(character):04x}"
+    return character

@@ -1,0 +1,25 @@
+"""What a reader of the log delivers: one chunk file, or why it cannot be had."""
+
+from typing import NamedTuple
+
+from grit.core.limits import CHUNK_BYTES_MAX
+
+
+class Blob(NamedTuple):
+    """A chunk file of the log: its bytes, or the problem that keeps it from being read."""
+
+    oid: str
+    name: str
+    """Path below the commit's tree; empty where git does not tell it."""
+    data: bytes | None
+    problem: str | None
+
+
+def too_large(oid: str, name: str) -> Blob:
+    """Return the report of a blob that nobody should read."""
+    return Blob(oid, name, None, f"larger than {CHUNK_BYTES_MAX} bytes")
+
+
+def unreadable(oid: str, name: str, what: str = "blob") -> Blob:
+    """Return the report of an object that is missing or broken."""
+    return Blob(oid, name, None, f"{what} {oid} is missing or broken")

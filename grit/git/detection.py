@@ -1,0 +1,85 @@
+"""Finding out which dialect a log is written in (spec/wal.md, Dialects)."""
+
+from typing import Final
+
+from grit.core.errors import WalDamaged
+from grit.core.limits import CHUNK_BYTES_MAX
+from grit.git.catfile import CatFile
+from grit.git.dialects import (
+    ATTACHMENTS,
+    CHUNK_SUFFIX,
+    GRIT,
+    GRIT_REF,
+    MAGIC_GRIT,
+    MAGIC_GRITE,
+    META_NAME,
+    Dialect,
+)
+from grit.git.objects import TreeEntry, commit_links, read_loose, tree_entries
+from grit.git.repository import Repository
+
+_MAGIC_COMMITS_MAX: Final = 32
+"""How far back the magic of the newest chunk is looked for, past merges."""
+
+
+def detect_dialect(repository: Repository, ref: str, head: str) -> Dialect:
+    """Return the dialect that the newest commit is written in.
+
+    Raises WalDamaged when that commit or its tree cannot be read: nobody may write on it.
+    """
+    with CatFile(repository) as objects:
+        root = _root_entries(repository, objects, head)
+        if ref == GRIT_REF and all(entry.name != META_NAME for entry in root):
+            return GRIT
+        magic = _newest_magic(repository, objects, head)
+    usual = MAGIC_GRIT if ref == GRIT_REF else MAGIC_GRITE
+    return Dialect("grite", ref, magic or usual)
+
+
+def _root_entries(repository: Repository, objects: CatFile, head: str) -> list[TreeEntry]:
+    commit = _read_object(repository, objects, head, "commit")
+    tree = _read_object(repository, objects, commit_links(commit)[0], "tree")
+    return list(tree_entries(tree, repository.object_format))
+
+
+def _newest_magic(repository: Repository, objects: CatFile, head: str) -> bytes | None:
+    """Return the magic of the newest chunk on the line of first parents, None when there is none.
+
+    Three eras of one dialect differ in it (spec/wal.md, Dialect "grite").
+    """
+    oid = head
+    for _ in range(_MAGIC_COMMITS_MAX):
+        tree, parents = commit_links(_read_object(repository, objects, oid, "commit"))
+        chunk = _first_chunk(repository, objects, tree)
+        if chunk is not None:
+            data = _read_object(repository, objects, chunk, "blob")
+            return data[: len(MAGIC_GRIT)] if data[:8] in (MAGIC_GRIT, MAGIC_GRITE) else None
+        if not parents:
+            return None
+        oid = parents[0]
+    return None
+
+
+def _first_chunk(repository: Repository, objects: CatFile, tree: str) -> str | None:
+    content = _read_object(repository, objects, tree, "tree")
+    for entry in tree_entries(content, repository.object_format):
+        if entry.is_tree and entry.name != ATTACHMENTS:
+            found = _first_chunk(repository, objects, entry.oid)
+            if found is not None:
+                return found
+        elif entry.name.endswith(CHUNK_SUFFIX):
+            return entry.oid
+    return None
+
+
+def _read_object(repository: Repository, objects: CatFile, oid: str, kind: str) -> bytes:
+    found = read_loose(repository, oid)
+    if found is None:
+        header = objects.header(oid)
+        if header is not None and header.size <= CHUNK_BYTES_MAX:
+            found = objects.read(oid)
+    if found is None or found[0] != kind:
+        raise WalDamaged(
+            f"{kind} {oid} of the log is missing or broken; head unchanged", object=oid
+        )
+    return found[1]

@@ -1,0 +1,39 @@
+"""Inviting `git gc --auto` after many appends, without waiting for it (spec/wal.md, Upkeep)."""
+
+import os
+
+from grit.git.gitconfig import GitConfig
+from grit.git.process import start_detached
+from grit.git.repository import Repository
+
+
+def count_sampled_objects(repository: Repository) -> int:
+    """Return the loose objects in the one folder of 256 that git samples too."""
+    try:
+        names = os.listdir(f"{repository.objects_dir}/17")
+    except OSError:
+        return 0
+    return sum(not name.startswith("tmp_") for name in names)
+
+
+def invite_gc(repository: Repository, config: GitConfig) -> bool:
+    """Start a collection in the background when git itself would; return whether it was started.
+
+    Never waits. Raises GitFailed or IoFailed when git cannot be started.
+    """
+    limit = config.gc_auto
+    if limit <= 0 or count_sampled_objects(repository) <= (limit + 255) // 256:
+        return False
+    if os.path.exists(os.path.join(_hooks_dir(repository, config), "pre-auto-gc")):
+        return False
+    start_detached(repository.git_dir, "gc", "--auto", "--quiet")
+    return True
+
+
+def _hooks_dir(repository: Repository, config: GitConfig) -> str:
+    """Return the folder of hooks; they are never run, but the user may want a say."""
+    configured = config.get("core.hookspath")
+    if configured is None:
+        return f"{repository.common_dir}/hooks"
+    base = repository.worktree or repository.git_dir
+    return os.path.join(base, os.path.expanduser(configured))

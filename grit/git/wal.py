@@ -1,0 +1,274 @@
+"""The log: a chain of commits behind one ref, appended to and read (spec/wal.md)."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from grit.core.errors import Conflict, InvalidArgs
+from grit.core.limits import ATTACHMENT_BYTES_MAX
+from grit.git.blob import Blob
+from grit.git.dialects import (
+    ATTACHMENTS,
+    GRIT,
+    GRIT_REF,
+    GRITE_REF,
+    Dialect,
+    Plan,
+    Request,
+)
+from grit.git.filelock import FileLock
+from grit.git.gitconfig import GitConfig, identity, load_git_config
+from grit.git.refs import read_ref, swap_ref, sync_folder
+from grit.git.repository import Repository
+
+if TYPE_CHECKING:
+    from grit.git.objects import ObjectWriter
+
+StoredObject = tuple[str, bytes]
+"""(kind, content) of a git object; its id is the hash of both."""
+
+_FILE_MODE: Final = 0o100644
+_TREE_MODE: Final = 0o40000
+
+
+class HeadMoved(Conflict):
+    """Another writer was faster: refresh, decide again, append again."""
+
+
+class Appended(NamedTuple):
+    """A finished append: the new head, what was written, and what the user should hear."""
+
+    head: str
+    objects: tuple[StoredObject, ...]
+    """Commits, trees and chunks, for a journal; attachments are not among them."""
+    notices: tuple[str, ...] = ()
+    durable: bool = True
+    """False: stored and visible, but the system did not confirm that it is on the disk."""
+
+
+class Wal:
+    """The log of one repository."""
+
+    __slots__ = ("_config", "_dialect", "_environ", "ref", "repository")
+
+    def __init__(self, repository: Repository, environ: Mapping[str, str] | None = None) -> None:
+        """Choose the ref; `environ` is where git's identity variables are looked up.
+
+        Raises WalDamaged or IoFailed when a ref of the log cannot be read.
+        """
+        self.repository = repository
+        self.ref = GRIT_REF if read_ref(repository, GRITE_REF) is None else GRITE_REF
+        self._environ = environ or {}
+        self._config: GitConfig | None = None
+        self._dialect: Dialect | None = None
+
+    @property
+    def config(self) -> GitConfig:
+        """Git's configuration, read when it is first needed."""
+        if self._config is None:
+            self._config = load_git_config(self.repository)
+        return self._config
+
+    @property
+    def dialect(self) -> Dialect:
+        """How this log is written; raises WalDamaged when its head cannot be read."""
+        if self._dialect is not None:
+            return self._dialect
+        head = self.head()
+        if head is None:
+            return GRIT
+        from grit.git.detection import detect_dialect
+
+        self._dialect = detect_dialect(self.repository, self.ref, head)
+        return self._dialect
+
+    def head(self) -> str | None:
+        """Return the newest commit of the log, or None; raises WalDamaged, IoFailed."""
+        return read_ref(self.repository, self.ref)
+
+    def lock(self) -> FileLock:
+        """Return the lock that a writer holds around refresh and append."""
+        return FileLock(f"{self.repository.grit_dir}/wal.lock-file")
+
+    def read(self, head: str, old: str | None) -> Iterator[Blob]:
+        """Yield the chunk files of `head` that `old` does not have, oldest first.
+
+        Raises HeadUnknown when `old` is gone, WalDamaged for a missing commit, GitFailed for a
+        shallow log (spec/wal.md, Reading).
+        """
+        if head == old:
+            return iter(())
+        from grit.git.log_reader import read_log
+
+        return read_log(self.repository, head, old)
+
+    def append(
+        self,
+        chunks: Sequence[bytes],
+        *,
+        old: str | None,
+        message: str,
+        trailers: Sequence[str],
+        ts_unix_ms: int,
+        actor_id: bytes,
+        event_count: int,
+        attachments: Mapping[str, bytes] | None = None,
+    ) -> Appended:
+        """Write chunks and attachments (by SHA-256 in hex) as commits on `old`, then move the ref.
+
+        The caller holds `lock()`. Raises HeadMoved when the ref is not at `old` any more, with
+        nothing visible; IoFailed, Busy, WalDamaged or GitFailed with the head unchanged.
+        """
+        if read_ref(self.repository, self.ref) != old:
+            raise HeadMoved("another writer moved the log; try again")
+        people = tuple(
+            "{} <{}>".format(*identity(self.config, self._environ, role, actor_id))
+            for role in ("author", "committer")
+        )
+        request = Request(
+            tuple(chunks),
+            message,
+            tuple(trailers),
+            ts_unix_ms,
+            actor_id,
+            event_count,
+            _checked(attachments or {}),
+            (people[0], people[1]),
+        )
+        return self._publish(request, old)
+
+    def _publish(self, request: Request, old: str | None) -> Appended:
+        from grit.git.objects import ObjectWriter
+
+        config = self.config
+        writer = ObjectWriter(self.repository, config.durable, config.shared_mode)
+        journal: list[StoredObject] = []
+        head = old
+        for group in self.dialect.groups(request.chunks):
+            plan = self.dialect.plan(request, group, head)
+            head = _write_commit(writer, plan, head, journal)
+            request = request._replace(attachments={})
+        writer.sync()
+        notices: list[str] = []
+        assert head is not None
+        moved = swap_ref(
+            self.repository,
+            self.ref,
+            old,
+            head,
+            shared_mode=config.shared_mode,
+            notices=notices,
+        )
+        if not moved:
+            raise HeadMoved("another writer moved the log; try again")
+        return Appended(head, tuple(journal), tuple(notices), self._sync_ref())
+
+    def _sync_ref(self) -> bool:
+        """Make the ref's name durable too, where objects are; False when that fails."""
+        if not self.config.durable or self.repository.ref_storage != "files":
+            return True
+        try:
+            sync_folder(os.path.dirname(f"{self.repository.common_dir}/{self.ref}"))
+        except OSError:
+            return False
+        return True
+
+    def restore(self, objects: Iterable[StoredObject]) -> list[str]:
+        """Write journal objects again, bit for bit, and return their ids; raises IoFailed."""
+        from grit.git.objects import ObjectWriter
+
+        writer = ObjectWriter(self.repository, True, self.config.shared_mode)
+        written = [writer.write(kind, content, replace=True) for kind, content in objects]
+        writer.sync()
+        return written
+
+    def attachment(self, sha256_hex: str) -> bytes | None:
+        """Return the contents with that SHA-256, or None when the log does not hold them."""
+        head = self.head()
+        if head is None:
+            return None
+        import hashlib
+
+        from grit.git.catfile import CatFile
+        from grit.git.log_reader import find_attachment
+
+        with CatFile(self.repository) as objects:
+            for oid in find_attachment(self.repository, head, sha256_hex):
+                header = objects.header(oid)
+                if header is None or header.size > ATTACHMENT_BYTES_MAX:
+                    continue
+                found = objects.read(oid)
+                if found is not None and hashlib.sha256(found[1]).hexdigest() == sha256_hex:
+                    return found[1]
+        return None
+
+    def contains(self, head: str, old: str) -> bool:
+        """Return whether `old` is `head` or among its ancestors; False when it is gone."""
+        if head == old:
+            return True
+        from grit.git.process import run
+
+        return not run(self.repository.git_dir, "merge-base", "--is-ancestor", old, head).status
+
+    def missing_objects(self, head: str) -> list[str]:
+        """Return the ids of the log's objects that are missing or broken (for doctor)."""
+        from grit.git.log_reader import missing_objects
+
+        return missing_objects(self.repository, head)
+
+
+def _checked(attachments: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    if not attachments:
+        return attachments
+    import hashlib
+
+    for name, data in attachments.items():
+        if len(data) > ATTACHMENT_BYTES_MAX:
+            raise InvalidArgs(f"an attachment is larger than {ATTACHMENT_BYTES_MAX} bytes")
+        if hashlib.sha256(data).hexdigest() != name:
+            raise InvalidArgs(f"the attachment {name} has another SHA-256")
+    return attachments
+
+
+def _write_commit(
+    writer: "ObjectWriter", plan: Plan, parent: str | None, journal: list[StoredObject]
+) -> str:
+    from dulwich.objects import Commit, ObjectID
+
+    commit = Commit()
+    commit.tree = ObjectID(_write_tree(writer, plan.files, journal).encode())
+    commit.parents = [] if parent is None else [ObjectID(parent.encode())]
+    commit.author, commit.committer = (p.encode(errors="replace") for p in plan.people)
+    commit.author_time = commit.commit_time = plan.time_s
+    commit.author_timezone = commit.commit_timezone = 0
+    commit.message = plan.message.encode(errors="replace")
+    content = commit.as_raw_string()
+    journal.append(("commit", content))
+    return writer.write("commit", content)
+
+
+def _write_tree(
+    writer: "ObjectWriter",
+    files: Mapping[str, bytes],
+    journal: list[StoredObject],
+    keep: bool = True,
+) -> str:
+    """Write the files and folders below one tree; blobs go to the journal when `keep` says so."""
+    from dulwich.objects import ObjectID, Tree
+
+    tree = Tree()
+    folders: dict[str, dict[str, bytes]] = {}
+    for path, data in files.items():
+        name, slash, rest = path.partition("/")
+        if slash:
+            folders.setdefault(name, {})[rest] = data
+            continue
+        if keep:
+            journal.append(("blob", data))
+        tree.add(name.encode(), _FILE_MODE, ObjectID(writer.write("blob", data).encode()))
+    for name, inside in folders.items():
+        below = _write_tree(writer, inside, journal, name != ATTACHMENTS)
+        tree.add(name.encode(), _TREE_MODE, ObjectID(below.encode()))
+    content = tree.as_raw_string()
+    journal.append(("tree", content))
+    return writer.write("tree", content)

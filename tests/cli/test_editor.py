@@ -1,0 +1,182 @@
+"""The editor: chosen as git does, private, and no text is ever lost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from grit.cli.editor import (
+    HINTS,
+    SCISSORS,
+    clean_text,
+    edited_text,
+    editor_command,
+    split_title,
+)
+from grit.core.errors import Conflict, InvalidArgs, IoFailed
+
+TOP = str(Path(__file__).resolve().parent.parent.parent)
+
+
+class Tty:
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def on_tty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let both ends look like a terminal; editors in these tests need none."""
+    monkeypatch.setattr(sys, "stdin", Tty())
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+
+
+def editor(command: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "GIT_EDITOR": command}
+
+
+def drafts(directory: Path) -> list[Path]:
+    return sorted(directory.glob("draft-*")) if directory.exists() else []
+
+
+def test_text_comes_back_without_instructions(on_tty: None, tmp_path: Path) -> None:
+    """The user's text is what stands above the line, headings included; the draft goes away."""
+    folder = tmp_path / "drafts"
+    script = 'sed -i "1s/.*/# Title\\n\\nText with # signs/"'
+    with edited_text("old", ".md", directory=str(folder), environ=editor(script)) as text:
+        assert text == "# Title\n\nText with # signs"
+        (draft,) = drafts(folder)
+        assert draft.suffix == ".md"
+        assert draft.stat().st_mode & 0o077 == 0
+    assert drafts(folder) == []
+
+
+def test_editor_sees_the_old_text_and_the_hints(on_tty: None, tmp_path: Path) -> None:
+    """The file opens with what there was, and says below it what to do."""
+    copy = tmp_path / "copy"
+    with edited_text(
+        "old text", ".md", directory=str(tmp_path), environ=editor(f'f() {{ cp "$1" {copy}; }}; f')
+    ) as text:
+        assert text == "old text"
+    lines = copy.read_text().split("\n")
+    assert lines[0] == "old text"
+    assert lines[lines.index(SCISSORS) + 1] == f"# {HINTS[0]}"
+
+
+@pytest.mark.parametrize("script", ["truncate -s 0", "sed -i 1d", "sed -i '1s/.*/   /'"])
+def test_empty_text_does_nothing(on_tty: None, tmp_path: Path, script: str) -> None:
+    """Nothing but blanks above the line ends the command, and leaves no draft."""
+    with (
+        pytest.raises(InvalidArgs, match=r"^empty, nothing done$"),
+        edited_text("x", ".md", directory=str(tmp_path), environ=editor(script)),
+    ):
+        raise AssertionError("must not run")
+    assert drafts(tmp_path) == []
+
+
+def test_failing_command_keeps_the_text(on_tty: None, tmp_path: Path) -> None:
+    """When what follows fails, the error keeps its kind and names the file with the text."""
+    with (
+        pytest.raises(Conflict) as caught,
+        edited_text("mine", ".md", directory=str(tmp_path), environ=editor("true")),
+    ):
+        raise Conflict("somebody else was faster", issue="1a2b3c4")
+    (draft,) = drafts(tmp_path)
+    assert str(draft) in caught.value.message
+    assert caught.value.details == {"issue": "1a2b3c4", "draft": str(draft)}
+    assert draft.read_text().startswith("mine\n")
+
+
+def test_interrupted_command_keeps_the_text(on_tty: None, tmp_path: Path) -> None:
+    """Ctrl-C after the editor loses nothing either."""
+    with (
+        pytest.raises(KeyboardInterrupt) as caught,
+        edited_text("mine", ".md", directory=str(tmp_path), environ=editor("true")),
+    ):
+        raise KeyboardInterrupt
+    (draft,) = drafts(tmp_path)
+    assert str(draft) in caught.value.__notes__[0]
+
+
+def test_failing_editor_keeps_the_text(on_tty: None, tmp_path: Path) -> None:
+    """An editor that exits non-zero stops the command; the draft is named."""
+    with (
+        pytest.raises(IoFailed, match=r"editor 'false' failed \(exit 1\).*draft-"),
+        edited_text("mine", ".md", directory=str(tmp_path), environ=editor("false")),
+    ):
+        raise AssertionError("must not run")
+    assert len(drafts(tmp_path)) == 1
+
+
+def test_text_that_is_not_utf8(on_tty: None, tmp_path: Path) -> None:
+    """Bytes that are no text are refused, and kept."""
+    script = "f() { printf '\\377\\376' > \"$1\"; }; f"
+    with (
+        pytest.raises(InvalidArgs, match="not UTF-8"),
+        edited_text("mine", ".md", directory=str(tmp_path), environ=editor(script)),
+    ):
+        raise AssertionError("must not run")
+    assert len(drafts(tmp_path)) == 1
+
+
+def test_folder_that_cannot_be_written(on_tty: None, tmp_path: Path) -> None:
+    """A draft that cannot be written is a clear error."""
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(IoFailed, match="cannot write a draft"),
+        edited_text("x", ".md", directory=str(tmp_path / "file"), environ=editor("true")),
+    ):
+        raise AssertionError("must not run")
+
+
+def test_without_a_terminal_no_editor_opens(tmp_path: Path) -> None:
+    """In a pipe or under an agent the editor is never started."""
+    ran = tmp_path / "ran"
+    code = (
+        "from grit.cli.editor import edited_text\n"
+        f"with edited_text('x', '.md', directory={str(tmp_path)!r}) as text: pass"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**editor(f"touch {ran};"), "PYTHONPATH": TOP},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert "InvalidArgs" in result.stderr and "--body" in result.stderr
+    assert not ran.exists()
+    assert drafts(tmp_path) == []
+
+
+def test_editor_is_chosen_as_git_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GIT_EDITOR, core.editor, VISUAL, EDITOR, in this order; none on a dumb terminal."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    monkeypatch.chdir(tmp_path)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+    environ["TERM"] = "xterm"
+    assert editor_command({**environ, "EDITOR": "four"}) == "four"
+    assert editor_command({**environ, "VISUAL": "three", "EDITOR": "four"}) == "three"
+    subprocess.run(["git", "config", "core.editor", "two"], check=True)
+    assert editor_command({**environ, "VISUAL": "three"}) == "two"
+    assert editor_command({**environ, "GIT_EDITOR": "one", "VISUAL": "three"}) == "one"
+    assert editor_command({"PATH": "/nowhere", "EDITOR": "four"}) == "four"
+    with pytest.raises(InvalidArgs, match="no editor is known"):
+        editor_command({"PATH": "/nowhere"})
+
+
+def test_clean_text_keeps_what_is_the_users() -> None:
+    """Headings, blank lines inside and indents stay; blank ends and our lines go."""
+    hints = "\n".join(f"# {hint}" for hint in HINTS)
+    assert clean_text(f"\n# One\n\n  - a\n# Two\n\n{SCISSORS}\n{hints}\nrest") == (
+        "# One\n\n  - a\n# Two"
+    )
+    assert clean_text(f"text\r\nmore\r\n\r\n{hints}\r\n") == "text\nmore"
+    assert clean_text("\n \n") == ""
+
+
+def test_split_title() -> None:
+    """The first line is the title, a heading's sign aside; the rest is the body."""
+    assert split_title("# Title \n\nBody\nmore") == ("Title", "Body\nmore")
+    assert split_title("Title") == ("Title", "")
+    assert split_title("#") == ("#", "")
