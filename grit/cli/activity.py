@@ -2,7 +2,7 @@
 
 import click
 
-from grit.cli.context import Context, GritCommand
+from grit.cli.context import ISSUE, PERSON, Context, GritCommand
 from grit.cli.detail import lines_of_history, lines_of_log
 from grit.cli.names import activity_rows, history_rows
 from grit.cli.table import empty_list
@@ -13,7 +13,7 @@ from grit.services.signatures import statuses
 
 
 @click.command(cls=GritCommand, name="history")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @click.pass_obj
 def history(run: Context, issue: str) -> None:
     """Show every event of an issue: who, when, what, verified or not."""
@@ -34,7 +34,9 @@ EVENT_FIELDS = (
 
 @click.command(cls=GritCommand, name="log")
 @click.option("--since", metavar="WHEN", help="From a date or 7d, 12h, 2w on.")
-@click.option("--actor", metavar="NAME", help="Only what this actor did; '@me' is you.")
+@click.option(
+    "--actor", metavar="NAME", shell_complete=PERSON, help="Only what this actor did; '@me' is you."
+)
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--all", "all_", is_flag=True, help="Show everything.")
 @click.pass_obj

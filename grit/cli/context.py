@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import click
 
@@ -159,6 +159,17 @@ def shared_options() -> list[click.Parameter]:
     ]
 
 
-def fail_usage(message: str) -> NoReturn:
-    """Refuse wrong use (exit 2)."""
-    raise InvalidArgs(message)
+def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """Return a completer of "issue", "label" or "person"; its module is loaded when it is asked."""
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[Any]:
+        from grit.cli.completion import items
+
+        return list(items(kind, ctx, incomplete))
+
+    return complete
+
+
+ISSUE: Final = completing("issue")
+LABEL: Final = completing("label")
+PERSON: Final = completing("person")

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from grit.cli.table import (
+    BLUE,
     BOLD,
-    CYAN,
     DIM,
     GREEN,
     MAGENTA,
@@ -35,7 +35,7 @@ _STATE_STYLES: Final = {"open": GREEN, "closed": MAGENTA}
 
 
 class CommentView(NamedTuple):
-    """A comment, called by its number or id; `redacted` is the reason where its text was taken away."""
+    """A comment, called by its number or id; `redacted` says why its text was taken away."""
 
     comment_id: str
     author: str
@@ -182,7 +182,7 @@ def _actor(name: str, screen: Screen) -> tuple[str, int]:
         cells = ACTOR_CELLS if screen.columns >= NARROW_CELLS else ACTOR_CELLS // 2
         text = fit(text, cells, ellipsis_of(screen))
     text = pad(text, cells)
-    return paint(text, CYAN, screen), width(text)
+    return paint(text, BLUE, screen), width(text)
 
 
 def lines_of_text(text: str, screen: Screen) -> Iterator[str]:
@@ -307,7 +307,7 @@ def _facts(issue: IssueView, screen: Screen) -> Iterator[str]:
         facts.append(("labels", labels))
     if issue.assignees:
         names = ", ".join(map(escape, issue.assignees))
-        facts.append(("assignees", paint(names, CYAN, screen)))
+        facts.append(("assignees", paint(names, BLUE, screen)))
     facts += [(key, escape(value)) for key, (_, value) in zip(keys, issue.fields, strict=True)]
     if issue.progress is not None:
         closed, every = issue.progress
@@ -352,7 +352,7 @@ def _comment(comment: CommentView, screen: Screen, now_ms: int) -> Iterator[str]
     cells = 6 + width(author) + width(about)
     full = min(screen.columns or 0, PROSE_CELLS_MAX)
     tail = f" {rule * (full - cells - 2)}" if full > cells + 4 else ""
-    head = f"{INDENT}{paint(rule * 2, DIM, screen)} {paint(author, CYAN, screen)} "
+    head = f"{INDENT}{paint(rule * 2, DIM, screen)} {paint(author, BLUE, screen)} "
     yield head + paint(about + tail, DIM, screen)
     if comment.redacted is not None:
         reason = f": {escape(comment.redacted)}" if comment.redacted else ""

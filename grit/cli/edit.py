@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from grit.cli.context import Context, GritCommand
+from grit.cli.context import ISSUE, LABEL, PERSON, Context, GritCommand
 from grit.core.errors import InvalidArgs, IoFailed
 from grit.core.escape import escape
 from grit.core.ids import IssueId
@@ -118,8 +118,17 @@ def field_values(pairs: tuple[str, ...], named: dict[str, str | None]) -> dict[s
 @click.argument("words", nargs=-1, metavar="[TITLE]")
 @click.option("--title", "-t", help="One line that says what it is about.")
 @body_options
-@click.option("--label", "-l", "labels", multiple=True, help="Add a label; repeatable.")
-@click.option("--assignee", "-a", "assignees", multiple=True, help="Assign; '@me' is you.")
+@click.option(
+    "--label", "-l", "labels", multiple=True, shell_complete=LABEL, help="Add a label; repeatable."
+)
+@click.option(
+    "--assignee",
+    "-a",
+    "assignees",
+    multiple=True,
+    shell_complete=PERSON,
+    help="Assign; '@me' is you.",
+)
 @field_options
 @click.pass_obj
 def create(
@@ -167,7 +176,7 @@ def create(
 
 
 @click.command(cls=GritCommand, name="update")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @click.option("--title", "-t", help="The new title.")
 @body_options
 @field_options
@@ -210,7 +219,7 @@ def update(
 
 
 @click.command(cls=GritCommand, name="comment")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @body_options
 @click.pass_obj
 def comment(run: Context, issue: str, body: str | None, body_file: str | None) -> None:
@@ -221,7 +230,7 @@ def comment(run: Context, issue: str, body: str | None, body_file: str | None) -
 
 def _state_command(name: str, state: str, summary: str) -> click.Command:
     @click.command(cls=GritCommand, name=name, help=summary)
-    @click.argument("ids", metavar="ID", nargs=-1, required=True)
+    @click.argument("ids", metavar="ID", nargs=-1, required=True, shell_complete=ISSUE)
     @click.option("--comment", "-m", "text", help="A comment that goes with it.")
     @click.pass_obj
     def command(run: Context, ids: tuple[str, ...], text: str | None) -> None:
@@ -243,7 +252,7 @@ reopen: Final = _state_command("reopen", "open", "Open issues again.")
 
 def _set_command(noun: str, verb: str, summary: str) -> click.Command:
     @click.command(cls=GritCommand, name=verb, help=summary)
-    @click.argument("issue", metavar="ID")
+    @click.argument("issue", metavar="ID", shell_complete=ISSUE)
     @click.argument("values", nargs=-1, required=True)
     @click.pass_obj
     def command(run: Context, issue: str, values: tuple[str, ...]) -> None:
@@ -261,7 +270,7 @@ assignee_remove: Final = _set_command("assignee", "remove", "Take people off.")
 
 
 @click.command(cls=GritCommand, name="add")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @click.argument("url")
 @click.option("--note", help="What it is.")
 @click.pass_obj
@@ -271,7 +280,7 @@ def link_add(run: Context, issue: str, url: str, note: str | None) -> None:
 
 
 @click.command(cls=GritCommand, name="add")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @click.argument("path", metavar="FILE")
 @click.option("--name", help="Name to store it under; the file's own by default.")
 @click.pass_obj
@@ -292,11 +301,13 @@ def dependency_options(command: Command) -> Command:
     command = click.option(
         "--type", "dep_type", type=kind, default="depends_on", show_default=True
     )(command)
-    return click.option("--target", required=True, metavar="ID", help="The other issue.")(command)
+    return click.option(
+        "--target", required=True, metavar="ID", shell_complete=ISSUE, help="The other issue."
+    )(command)
 
 
 @click.command(cls=GritCommand, name="add")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @dependency_options
 @click.pass_obj
 def dep_add(run: Context, issue: str, target: str, dep_type: str) -> None:
@@ -305,7 +316,7 @@ def dep_add(run: Context, issue: str, target: str, dep_type: str) -> None:
 
 
 @click.command(cls=GritCommand, name="remove")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @dependency_options
 @click.pass_obj
 def dep_remove(run: Context, issue: str, target: str, dep_type: str) -> None:
@@ -314,7 +325,7 @@ def dep_remove(run: Context, issue: str, target: str, dep_type: str) -> None:
 
 
 @click.command(cls=GritCommand, name="comment-edit")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @click.argument("comment_id", metavar="COMMENT")
 @body_options
 @click.pass_obj
@@ -337,7 +348,7 @@ def comment_edit(
 
 
 @click.command(cls=GritCommand, name="comment-redact")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @click.argument("comment_id", metavar="COMMENT")
 @click.option("--reason", default="", help="Why; shown in place of the text.")
 @click.pass_obj
@@ -348,7 +359,7 @@ def comment_redact(run: Context, issue: str, comment_id: str, reason: str) -> No
 
 def _delete_command(name: str, deleted: bool, summary: str) -> click.Command:
     @click.command(cls=GritCommand, name=name, help=summary)
-    @click.argument("issue", metavar="ID")
+    @click.argument("issue", metavar="ID", shell_complete=ISSUE)
     @click.option("--reason", default="", help="Why.")
     @click.pass_obj
     def command(run: Context, issue: str, reason: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from grit.cli.context import Context, GritCommand
+from grit.cli.context import ISSUE, LABEL, PERSON, Context, GritCommand
 from grit.cli.table import IssueRow, empty_list, list_footer, render_issue_rows
 from grit.core.issue import Summary
 from grit.core.limits import LIST_LIMIT_DEFAULT
@@ -50,8 +50,10 @@ def _lines(
     yield from render_issue_rows(rows(), screen, run.now_ms)
     if not shown:
         yield empty_list(command, filtered=filtered)
-    elif run.terminal.is_tty or shown < page.total:
+    elif run.terminal.is_tty:
         yield list_footer(shown, page.total, noun, screen)
+    elif shown < page.total:
+        run.notice(f"{shown:,} of {page.total:,} shown; --all shows them")
 
 
 def _waits_for(reader: ViewReader, row: Summary) -> str:
@@ -95,9 +97,16 @@ def paging_options(command: Command) -> Command:
 @click.command(cls=GritCommand, name="list")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
 @click.option("--state", "-s", type=click.Choice(["open", "closed", "all"]), help="[default: open]")
-@click.option("--label", "-l", "labels", multiple=True, help="Has this label; repeatable.")
-@click.option("--assignee", "-a", help="Is assigned to; '@me' is you.")
-@click.option("--author", help="Was created by; '@me' is you.")
+@click.option(
+    "--label",
+    "-l",
+    "labels",
+    multiple=True,
+    shell_complete=LABEL,
+    help="Has this label; repeatable.",
+)
+@click.option("--assignee", "-a", shell_complete=PERSON, help="Is assigned to; '@me' is you.")
+@click.option("--author", shell_complete=PERSON, help="Was created by; '@me' is you.")
 @click.option("--search", metavar="TEXT", help="Has these words.")
 @click.option("--sort", type=click.Choice(SORT_NAMES), help="[default: updated]")
 @click.option("--reverse", is_flag=True, help="Turn the order around.")
@@ -180,7 +189,7 @@ def search(run: Context, words: tuple[str, ...], state: str, limit: int, all_: b
 
 
 @click.command(cls=GritCommand, name="show")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @click.option("--events", is_flag=True, help="Add every event, with its signature's status.")
 @click.pass_obj
 def show(run: Context, issue: str, events: bool) -> None:
@@ -195,7 +204,7 @@ def show(run: Context, issue: str, events: bool) -> None:
 
 
 @click.command(cls=GritCommand, name="list")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @click.pass_obj
 def attachment_list(run: Context, issue: str) -> None:
     """List the attachments of an issue."""
@@ -213,7 +222,7 @@ def attachment_list(run: Context, issue: str) -> None:
 
 
 @click.command(cls=GritCommand, name="get")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @click.argument("name")
 @click.option("--output", "-o", metavar="FILE", help="Write here; '-' is stdout.")
 @click.pass_obj
@@ -229,7 +238,7 @@ def attachment_get(run: Context, issue: str, name: str, output: str | None) -> N
 
 
 @click.command(cls=GritCommand, name="list")
-@click.argument("issue", metavar="ID")
+@click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @click.option("--reverse", is_flag=True, help="What depends on this issue instead.")
 @click.pass_obj
 def dep_list(run: Context, issue: str, reverse: bool) -> None:

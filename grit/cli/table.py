@@ -20,9 +20,9 @@ DIM: Final = "2"
 RED: Final = "31"
 GREEN: Final = "32"
 MAGENTA: Final = "35"
-CYAN: Final = "36"
-_LABEL_COLOURS: Final = ("31", "32", "34", "35", "36", "91", "94", "95")
-"""Readable on light and on dark; yellow, white and black are not."""
+BLUE: Final = "94"
+_LABEL_COLOURS: Final = ("31", "35", "91", "94", "95")
+"""Their contrast is 3 or more on white and on black; green, cyan, yellow, dark blue have 2."""
 
 _MARKS: Final = {
     "open": ("●", "o", GREEN),
@@ -186,20 +186,18 @@ def paint_labels(labels: Sequence[str], columns: int | None, screen: Screen) -> 
     return " ".join(shown), cells
 
 
-def render_issue_rows(
-    rows: Iterable[IssueRow], screen: Screen, now_ms: int, *, long_title: int = 0
-) -> Iterator[str]:
+def render_issue_rows(rows: Iterable[IssueRow], screen: Screen, now_ms: int) -> Iterator[str]:
     """Yield one line an issue, aligned, in pieces of CHUNK_ROWS as the rows come.
 
     On a terminal less important columns shrink or go, the title gets what is left, and is cut;
-    elsewhere nothing is cut. `long_title` reserves that many cells for titles yet to come.
+    elsewhere nothing is cut.
     """
     source = iter(rows)
     first = [_cells(row, now_ms) for row in islice(source, CHUNK_ROWS)]
     if not first:
         return
     after = next(source, None)
-    layout = _layout(first, screen.columns, more=after is not None, title_min=long_title)
+    layout = _layout(first, screen.columns, more=after is not None)
     for cells in first:
         yield _line(cells, layout, screen)
     if after is not None:
@@ -219,10 +217,10 @@ def _cells(row: IssueRow, now_ms: int) -> _Cells:
     )
 
 
-def _layout(chunk: Sequence[_Cells], columns: int | None, *, more: bool, title_min: int) -> _Layout:
+def _layout(chunk: Sequence[_Cells], columns: int | None, *, more: bool) -> _Layout:
     id_cells = max(len(cells.row.issue_id) for cells in chunk)
     titles = [width(c.title) + (2 + width(c.note) if c.note else 0) for c in chunk]
-    title_cells = max(*titles, title_min)
+    title_cells = max(titles)
     labels_cells = max(sum(map(width, c.labels)) + max(len(c.labels) - 1, 0) for c in chunk)
     assignees_cells = max(width(c.assignees) for c in chunk)
     priority_cells = min(max(width(c.priority) for c in chunk), 8)
@@ -290,7 +288,7 @@ def _line(cells: _Cells, layout: _Layout, screen: Screen) -> str:
     if layout.assignees:
         text = fit(cells.assignees, layout.assignees, sign) if cut else cells.assignees
         blank = " " * (layout.assignees - width(text))
-        parts.append(paint(text, CYAN, screen) + blank)
+        parts.append(paint(text, BLUE, screen) + blank)
     if layout.time:
         text = cells.time if layout.ago else cells.time.removesuffix(" ago")
         parts.append(paint(text.rjust(layout.time), DIM, screen))

@@ -107,8 +107,11 @@ class Terminal:
 
     def notice(self, text: str) -> None:
         """Write one notice to stderr, made safe; a stderr that is gone is no error."""
+        # A progress bar may stand on the line; it draws itself again below the notice.
+        draws = self.stderr_is_tty and self._environ.get("TERM", "dumb") != "dumb"
+        wipe = "\r\x1b[K" if draws else ""
         try:
-            self._stderr.write(escape(text, multiline=True) + "\n")
+            self._stderr.write(f"{wipe}{escape(text, multiline=True)}\n")
             self._stderr.flush()
         except OSError:
             _forget(self._stderr)

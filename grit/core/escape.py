@@ -1,4 +1,4 @@
-r"""Text made safe to show: what drives, reorders or hides is written out (spec/threats.md).
+r"""Text made safe to show: what drives, reorders or hides is written out (spec/threat-model.md).
 
 Safe means that a terminal, a pager or a reader of a pipe sees every character there is, in the
 order in which it is stored. Escapes read like Python's: `\x1b`, `\u202e`, `\U000e0041`; a

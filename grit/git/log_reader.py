@@ -182,13 +182,30 @@ def _named_twice(
 
 
 def missing_objects(repository: Repository, head: str) -> list[str]:
-    """Return the ids of the log's objects that are missing or broken, as far as they are known."""
+    """Return the ids of the log's objects that are missing or broken, as far as they are known.
+
+    Reads the whole log: git lists a broken object like a whole one.
+    """
     done = run(repository.git_dir, "rev-list", "--objects", "--missing=print", *_span(head, None))
-    if done.status == 0:
-        lines = done.stdout.decode().splitlines()
-        return [line[1:] for line in lines if line.startswith("?")]
+    lines = done.stdout.decode().splitlines() if done.status == 0 else []
+    found = [line[1:] for line in lines if line.startswith("?")]
+    if found:
+        return found
     try:
-        return [blob.oid for blob in salvage(repository, head, None) if blob.problem is not None]
+        for _ in _stream(repository, head, None):
+            pass
+    except _Broken:
+        return _broken_objects(repository, head)
+    return []
+
+
+def _broken_objects(repository: Repository, head: str) -> list[str]:
+    try:
+        return [
+            blob.oid
+            for blob in salvage(repository, head, None)
+            if blob.problem not in (None, too_large(blob.oid, blob.name).problem)
+        ]
     except WalDamaged as error:
         return [str(error.details["object"])]
 

@@ -128,7 +128,7 @@ def read_loose(repository: Repository, oid: str) -> tuple[str, bytes] | None:
     if not inflate.eof or hash_of(repository.object_format, framed) != oid:
         return None
     header, nul, content = framed.partition(b"\0")
-    if not nul:
+    if not nul or len(content) > CHUNK_BYTES_MAX:
         return None
     return header.split(b" ", 1)[0].decode(errors="replace"), content
 

@@ -73,10 +73,12 @@ def _query(asked: Asked, now_ms: int) -> Query:
     if asked.author is not None:
         terms.append(Term("author", (asked.author,)))
     if asked.search is not None:
-        found = words(asked.search)
-        if not found:
+        found = [words(piece) for piece in asked.search.split()]
+        if not any(found):
             raise InvalidArgs("nothing to search for: give at least one word")
-        terms += [Term("text", (word,)) for word in found]
+        terms += [
+            Term("phrase" if len(piece) > 1 else "text", tuple(piece)) for piece in found if piece
+        ]
     sort = asked.sort or query.sort
     return Query(tuple(terms), sort, asked.reverse or query.reverse)
 

@@ -121,7 +121,7 @@ class Database:
 
     @contextmanager
     def replacing(self, *, force: bool = False) -> Iterator[None]:
-        """Hold the writers' lock and fill a new, empty file; it takes the old one's place at the end.
+        """Hold the writers' lock and fill an empty file that takes the old one's place at the end.
 
         Until then others read the old one. Without `force`, a file that turns out to be sound
         once the lock is held (another process rebuilt it) is written as in `exclusive`.

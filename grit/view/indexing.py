@@ -1,4 +1,4 @@
-"""From changed summaries to rows: issues, edges, readiness, indexes, counts (spec/view.md, Indexes)."""
+"""From changed summaries to rows: edges, readiness, indexes, counts (spec/view.md, Indexes)."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

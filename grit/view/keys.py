@@ -91,12 +91,17 @@ def order_key(issue_id: IssueId, order: Order) -> bytes:
     return ORDER + issue_id + ts_unix_ms.to_bytes(8, "big") + actor_id + event_id
 
 
+def _utf8(text: str) -> bytes:
+    # A query may hold what no event does: the bytes of an argument that is not UTF-8.
+    return text.encode("utf-8", "surrogatepass")
+
+
 def term_bytes(text: str) -> bytes:
     """Return a term as it stands in keys: without 00, bounded, and distinct for distinct texts.
 
     0xff occurs in no UTF-8 text, so that a cut term cannot be mistaken for another one.
     """
-    data = text.encode()
+    data = _utf8(text)
     if len(data) <= _TERM_BYTES_MAX and b"\0" not in data:
         return data
     return _cut(data)
@@ -114,7 +119,7 @@ def actor_term(actor_id: bytes) -> bytes:
 
 def field_term(key: str, form: str) -> bytes:
     """Return a field and its value, in the form that `query.field_value` gives it, as one term."""
-    data = key.encode() + b"\xfe" + form.encode()
+    data = b"\xfe".join((_utf8(key), _utf8(form)))
     if len(data) <= _TERM_BYTES_MAX and b"\0" not in data:
         return data
     return _cut(data)

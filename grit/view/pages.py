@@ -94,8 +94,9 @@ class _Plan:
             return lambda place: place.issue_id.hex().startswith(term.values)
         if term.kind == "updated":
             low, high = term.low, term.high
-            return lambda place: (low is None or low <= keys.updated_of(place.order)) and (
-                high is None or keys.updated_of(place.order) <= high
+            return lambda place: (
+                (low is None or low <= keys.updated_of(place.order))
+                and (high is None or keys.updated_of(place.order) <= high)
             )
         if term.kind == "is":
             tests = [_IS[word] for word in term.values]
@@ -262,13 +263,13 @@ def select(txn: Txn, query: Query, limit: int | None, offset: int) -> tuple[list
     if name == "updated":
         total = plan.total_known()
         places = plan.places(reverse=query.reverse)
-        ids = [place.issue_id for place in islice(places, offset, end)]
-        if total is None:
-            seen = offset + len(ids) if ids or not offset else None
-            if seen is None:
-                total = sum(1 for _ in plan_again(txn, query))
-            else:
-                total = seen + sum(1 for _ in places)
+        if total is not None:
+            return [place.issue_id for place in islice(places, offset, end)], total
+        ids, total = [], 0
+        for place in places:
+            if total >= offset and (end is None or total < end):
+                ids.append(place.issue_id)
+            total += 1
         return ids, total
     found = []
     for place in plan.places(reverse=False):

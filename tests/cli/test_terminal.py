@@ -268,6 +268,13 @@ def test_fault_19_notices_are_made_safe() -> None:
     assert result.stdout == b""
 
 
+def test_notice_takes_the_line_of_a_progress_bar() -> None:
+    """On a terminal a notice wipes the line it stands on; a dumb one gets no codes."""
+    code = "Terminal().notice('done')"
+    assert on_pty(code, {})[0] == "\r\x1b[Kdone\n"
+    assert on_pty(code, {"TERM": "dumb"})[0] == "done\n"
+
+
 def test_streams_that_are_closed() -> None:
     """A closed stdout is found out, not stumbled over."""
     closed = io.StringIO()

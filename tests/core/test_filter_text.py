@@ -93,6 +93,7 @@ FIRST, LAST = day("2025-01-31")
         ("created:..2025-01-31", Term("created", high=LAST)),
         ("created:<1970-01-01", Term("created", high=-1)),
         ("created:>9999-12-31", Term("created", low=TS_UNIX_MS_MAX)),
+        ("created:12h", Term("created", low=NOW - 12 * HOUR)),
         ("updated:7d", Term("updated", low=NOW - 7 * DAY_MS)),
         ("updated:>7d", Term("updated", low=NOW - 7 * DAY_MS + 1)),
         ("updated:<12h", Term("updated", high=NOW - 12 * HOUR - 1)),

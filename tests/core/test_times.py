@@ -50,6 +50,21 @@ def test_a_date_names_its_whole_day(day: date) -> None:
     assert parse_span(day.isoformat()) == Span(first, first + DAY_MS - 1)
 
 
+@pytest.mark.parametrize("year", [1, 4, 100, 400, 401, 1900, 1970, 2000, 2024, 2025, 9999])
+def test_every_day_of_a_year_is_in_its_place(year: int) -> None:
+    """Each month has its days and no more, in leap years and others, both ways."""
+    for month in range(1, 13):
+        for day in range(1, 32):
+            text = f"{year:04}-{month:02}-{day:02}"
+            try:
+                first = (datetime(year, month, day) - EPOCH) // timedelta(milliseconds=1)
+            except ValueError:
+                assert parse_span(text) is None
+                continue
+            assert parse_span(text) == Span(first, first + DAY_MS - 1)
+            assert format_ms(first) == f"{text}T00:00:00.000Z"
+
+
 @given(st.integers(min_value=-1, max_value=TS_UNIX_MS_MAX))
 def test_a_formatted_time_reads_back_to_the_millisecond(ts: int) -> None:
     """`format_ms` writes what the calendar says, and `parse_span` reads exactly that."""

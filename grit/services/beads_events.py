@@ -1,0 +1,336 @@
+"""Events from a beads export: a pure function of its lines and of earlier imports' events.
+
+Rules and reasons: spec/exchange.md, Beads. No clock, no randomness; ids come from the source.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from grit.core import codec
+from grit.core import events as kinds
+from grit.core.dependencies import edges_of, topological_order
+from grit.core.errors import InvalidArgs
+from grit.core.events import Draft, Event, Payload
+from grit.core.fold import fold
+from grit.core.ids import ActorId, IssueId
+from grit.core.issue import Comment, Issue
+from grit.core.limits import ID_BYTES, LABELS_MAX, VALUE_CHARS_MAX
+from grit.services.beads_record import Record, parse_line, read_record
+
+IMPORTER: Final = "beads"
+"""The actor of what the source ascribes to nobody."""
+_ANNOUNCED_TS: Final = 0
+"""The same in every export, so that a person is announced once."""
+_MIRRORED: Final = ("related", "relates-to")
+"""Kinds of the source that `related_to` says in full."""
+_KNOWN_KINDS: Final = (
+    "blocks", "parent-child", "related", "relates-to", "discovered-from", "supersedes",
+    "duplicates", "replies-to",
+)  # fmt: skip
+_CYCLES_SHOWN: Final = 20
+
+Told = Callable[[IssueId], Sequence[Event]]
+"""The events that earlier imports stored of an issue, in their order."""
+
+
+class Finding(NamedTuple):
+    """Something that was adapted, or with `dropped` left out, and where it stands."""
+
+    line: int
+    source_id: str | None
+    reason: str
+    dropped: bool
+
+
+class Translation(NamedTuple):
+    """Sealed events in (ts, actor, event_id) order, what was read, and what to tell."""
+
+    events: list[Event]
+    lines: int
+    issues: int
+    comments: int
+    dependencies: int
+    findings: list[Finding]
+
+
+def issue_id_of(source_id: str) -> IssueId:
+    """Return the id that every clone derives for an issue of the source."""
+    return IssueId(_digest(b"grit:import:beads:issue:", source_id))
+
+
+def actor_id_of(name: str) -> ActorId:
+    """Return the id that every clone derives for a person of the source."""
+    return ActorId(_digest(b"grit:import:beads:actor:", name))
+
+
+def _digest(prefix: bytes, text: str) -> bytes:
+    return blake2b(prefix + text.encode(), digest_size=ID_BYTES).digest()
+
+
+def _nothing(_issue_id: IssueId) -> Sequence[Event]:
+    return ()
+
+
+def translate(lines: Iterable[bytes], told: Told = _nothing) -> Translation:
+    """Return the events that bring the log up to the export; never raises for what lines hold."""
+    return _Translator(told).run(lines)
+
+
+class _Sealer:
+    """Collects the events of one issue; what cannot be sealed is told to `note`."""
+
+    def __init__(self, record: Record, note: Callable[[str, bool], None]) -> None:
+        self.issue_id = issue_id_of(record.source_id)
+        self.note = note
+        self.names: set[str] = set()
+        self.events: list[Event] = []
+
+    def add(self, ts_unix_ms: int, name: str, tag: int, payload: Payload) -> None:
+        name = name or IMPORTER
+        draft = Draft(self.issue_id, tag, payload)
+        try:
+            event = codec.seal(draft, actor_id_of(name), ts_unix_ms, None)
+        except InvalidArgs as error:
+            self.note(error.message, True)
+            return
+        self.names.add(name)
+        self.events.append(event)
+
+    def ordered(self) -> list[Event]:
+        return sorted(set(self.events), key=lambda event: event.order)
+
+
+class _Translator:
+    def __init__(self, told: Told) -> None:
+        self.told = told
+        self.found: dict[IssueId, dict[bytes, Event]] = {}
+        self.names: set[str] = set()
+        self.seen: dict[str, int] = {}
+        self.targets: list[tuple[int, str, str]] = []
+        self.desired: dict[IssueId, Issue] = {}
+        self.findings: list[Finding] = []
+        self.lines = self.comments = self.dependencies = 0
+
+    def run(self, lines: Iterable[bytes]) -> Translation:
+        for number, line in enumerate(lines, 1):
+            self.lines = number
+            if line.strip():
+                self._line(number, line)
+        self._check_edges()
+        events = [event for by_id in self.found.values() for event in by_id.values()]
+        # Only who wrote something new is announced: an import of nothing new adds nothing.
+        writers = {event.actor_id for event in events}
+        events += [announce(name) for name in self.names if actor_id_of(name) in writers]
+        events.sort(key=lambda event: event.order)
+        self.findings.sort()
+        return Translation(
+            events, self.lines, len(self.seen), self.comments, self.dependencies, self.findings
+        )
+
+    def _line(self, number: int, line: bytes) -> None:
+        try:
+            shape = parse_line(line)
+        except ValueError as error:
+            self.findings.append(Finding(number, None, f"line set aside: {error}", True))
+            return
+        source_id = str(shape["id"]).strip().encode("utf-8", "replace").decode()
+
+        def note(reason: str, dropped: bool) -> None:
+            self.findings.append(Finding(number, source_id, reason, dropped))
+
+        if source_id in self.seen:
+            note(f"also on line {self.seen[source_id]}; taken as a newer version of it", False)
+        self.seen[source_id] = number
+        record = read_record(shape, note)
+        self.comments += len(record.comments)
+        self.dependencies += len(record.edges)
+        self.targets += [(number, source_id, edge.target) for edge in record.edges]
+        self._issue(record, note)
+
+    def _issue(self, record: Record, note: Callable[[str, bool], None]) -> None:
+        sealer = _Sealer(record, note)
+        _describe(sealer, record)
+        wanted = sealer.ordered()
+        desired = fold(wanted)
+        if desired is None:
+            return
+        issue_id = sealer.issue_id
+        self.desired[issue_id] = desired
+        mine = self.found.setdefault(issue_id, {})
+        known = {event.event_id: event for event in self.told(issue_id)} | mine
+        fresh = wanted
+        told = sorted(known.values(), key=lambda event: event.order)
+        prior = fold(told)
+        if prior is not None:
+            fresh = _changes(sealer, prior, desired, wanted, told)
+        self.names |= sealer.names
+        mine.update((event.event_id, event) for event in fresh if event.event_id not in known)
+
+    def _check_edges(self) -> None:
+        for number, source_id, target in self.targets:
+            if target not in self.seen:
+                reason = "depends on an issue that the file does not hold; kept"
+                self.findings.append(Finding(number, source_id, reason, False))
+        created = {issue_id: one.summary.created_ts for issue_id, one in self.desired.items()}
+        edges = edges_of(
+            (issue_id, one.summary.dependencies) for issue_id, one in self.desired.items()
+        )
+        names = {issue_id_of(source_id): source_id for source_id in self.seen}
+        for cycle in topological_order(created, edges).cycles[:_CYCLES_SHOWN]:
+            first = names[cycle[0]]
+            reason = "a cycle of dependencies, kept: " + " -> ".join(names[one] for one in cycle)
+            self.findings.append(Finding(self.seen[first], first, reason, False))
+
+
+def announce(name: str) -> Event:
+    """Return the keyless announcement of a person of the source."""
+    actor_id = actor_id_of(name)
+    email = name if "@" in name else ""
+    payload = (name, "", email, None)
+    draft = Draft(IssueId(actor_id), kinds.ACTOR_ANNOUNCED, payload)
+    return codec.seal(draft, actor_id, _ANNOUNCED_TS, None)
+
+
+def _describe(sealer: _Sealer, record: Record) -> None:
+    """Add every event of a first import."""
+    created, updated = record.created_ts, record.updated_ts
+    labels = record.labels[:LABELS_MAX]
+    payload = (record.title, record.body, labels)
+    sealer.add(created, record.author, kinds.ISSUE_CREATED, payload)
+    for label in record.labels[LABELS_MAX:]:
+        sealer.add(created, record.author, kinds.LABEL_ADDED, (label,))
+    if record.assignee:
+        sealer.add(updated, IMPORTER, kinds.ASSIGNEE_ADDED, (record.assignee,))
+    fields = {**dict(record.fields), **_edge_fields(sealer, record)}
+    for key, value in fields.items():
+        sealer.add(updated, IMPORTER, kinds.FIELD_SET, (key, value))
+    for comment in record.comments:
+        sealer.add(comment.ts_unix_ms, comment.author, kinds.COMMENT_ADDED, (comment.text,))
+    for edge in record.edges:
+        if edge.kind != "parent-child" or fields["parent"] != issue_id_of(edge.target).hex():
+            dep_type = "depends_on" if edge.kind == "blocks" else "related_to"
+            edge_payload = (issue_id_of(edge.target), dep_type)
+            sealer.add(edge.ts_unix_ms, edge.author, kinds.DEPENDENCY_ADDED, edge_payload)
+    external = dict(record.fields).get("external_ref", "")
+    if external.startswith(("https://", "http://")):
+        sealer.add(created, record.author, kinds.LINK_ADDED, (external, None))
+    if record.close_reason.strip():
+        sealer.add(record.closed_ts, IMPORTER, kinds.COMMENT_ADDED, (record.close_reason,))
+    if record.closed:
+        sealer.add(record.closed_ts, IMPORTER, kinds.STATE_CHANGED, ("closed",))
+    if record.deletion is not None:
+        ts_unix_ms, name, reason = record.deletion
+        sealer.add(ts_unix_ms, name, kinds.ISSUE_DELETED, (reason,))
+
+
+def _edge_fields(sealer: _Sealer, record: Record) -> dict[str, str]:
+    """Return what an edge of grit cannot say: the parent, and kinds that it does not have."""
+    found: dict[str, list[str]] = {}
+    for edge in record.edges:
+        name = edge.kind
+        if name not in _KNOWN_KINDS:
+            sealer.note(f"dependency kind '{name[:40]}' kept as related_to and a field", False)
+        if name == "blocks" or name in _MIRRORED:
+            continue
+        if name == "parent-child":
+            name = "beads.parents" if "parent" in found else "parent"
+        found.setdefault(name, []).append(issue_id_of(edge.target).hex())
+    if "beads.parents" in found:
+        sealer.note("more than one parent: the first is the parent, all are related", False)
+    fields: dict[str, str] = {}
+    for name, targets in found.items():
+        value = " ".join(dict.fromkeys(targets))
+        if len(value) > VALUE_CHARS_MAX:
+            sealer.note(f"too many dependencies of kind '{name[:40]}' for a field", True)
+            continue
+        fields[name] = value
+    return fields
+
+
+def _changes(
+    sealer: _Sealer, prior: Issue, desired: Issue, wanted: list[Event], told: list[Event]
+) -> list[Event]:
+    """Return what a newer version of the source adds to what earlier ones told."""
+    needed = list(_differences(prior, desired))
+    comments, edits = _comment_changes(prior, desired)
+    needed += edits
+    if not needed and not comments:
+        return []
+    last_ts = told[-1].ts_unix_ms
+    newest_ts = wanted[-1].ts_unix_ms
+    if newest_ts < last_ts:
+        sealer.note("older than what was imported before; left as it is", False)
+        return []
+    sealer.events = [event for event in wanted if event.event_id in comments]
+    stated = {(event.tag, event.payload): event for event in wanted}
+    for tag, payload in needed:
+        event = stated.get((tag, payload))
+        if event is not None and event.ts_unix_ms > last_ts:
+            sealer.events.append(event)
+        else:
+            # Later than all that was told, or it might lose against it.
+            sealer.add(max(newest_ts, last_ts + 1), IMPORTER, tag, payload)
+    return sealer.events
+
+
+def _differences(prior: Issue, desired: Issue) -> Iterable[tuple[int, Payload]]:
+    """Yield the changes of registers and sets that lead from one issue to the other."""
+    old, new = prior.summary, desired.summary
+    title = new.title if new.title != old.title else None
+    body = desired.body if desired.body != prior.body else None
+    if title is not None or body is not None:
+        yield kinds.ISSUE_UPDATED, (title, body)
+    yield from _set_changes(old.labels, new.labels, kinds.LABEL_ADDED, kinds.LABEL_REMOVED)
+    tags = (kinds.ASSIGNEE_ADDED, kinds.ASSIGNEE_REMOVED)
+    yield from _set_changes(old.assignees, new.assignees, *tags)
+    before: Mapping[str, str] = dict(old.fields)
+    after: Mapping[str, str] = dict(new.fields)
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield kinds.FIELD_SET, (key, after.get(key))
+    for edge in sorted(set(new.dependencies) - set(old.dependencies)):
+        yield kinds.DEPENDENCY_ADDED, tuple(edge)
+    for edge in sorted(set(old.dependencies) - set(new.dependencies)):
+        yield kinds.DEPENDENCY_REMOVED, tuple(edge)
+    known_urls = {link.url for link in prior.links}
+    for link in desired.links:
+        if link.url not in known_urls:
+            yield kinds.LINK_ADDED, (link.url, link.note)
+    if new.state != old.state:
+        yield kinds.STATE_CHANGED, (new.state,)
+    if new.deleted != old.deleted:
+        yield kinds.ISSUE_DELETED if new.deleted else kinds.ISSUE_RESTORED, ("",)
+
+
+def _set_changes(
+    old: tuple[str, ...], new: tuple[str, ...], add: int, remove: int
+) -> Iterable[tuple[int, Payload]]:
+    for name in sorted(set(new) - set(old)):
+        yield add, (name,)
+    for name in sorted(set(old) - set(new)):
+        yield remove, (name,)
+
+
+def _comment_changes(prior: Issue, desired: Issue) -> tuple[set[bytes], list[tuple[int, Payload]]]:
+    """Return the ids of comments to add, and edits of those whose text the source changed.
+
+    A comment of the same person at the same time is the same comment.
+    """
+    texts = {(one.actor, one.ts_unix_ms, one.body) for one in prior.comments}
+    wanted = {(one.actor, one.ts_unix_ms, one.body) for one in desired.comments}
+    gone: dict[tuple[bytes, int], list[Comment]] = {}
+    for one in prior.comments:
+        if (one.actor, one.ts_unix_ms, one.body) not in wanted:
+            gone.setdefault((one.actor, one.ts_unix_ms), []).append(one)
+    added: set[bytes] = set()
+    edits: list[tuple[int, Payload]] = []
+    for one in desired.comments:
+        if (one.actor, one.ts_unix_ms, one.body) in texts:
+            continue
+        changed = gone.get((one.actor, one.ts_unix_ms))
+        if changed:
+            edits.append((kinds.COMMENT_EDITED, (changed.pop(0).event_id, one.body)))
+        else:
+            added.add(one.event_id)
+    return added, edits

@@ -1,0 +1,232 @@
+"""Reading the view: plain values out, one short transaction a question (spec/view.md)."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from grit.core.events import Event
+from grit.core.fold import fold
+from grit.core.ids import ActorId, IssueId
+from grit.core.issue import Issue, Summary
+from grit.core.query import Query
+from grit.view import keys, streams
+from grit.view.database import Database, Txn
+from grit.view.indexing import blockers, dependents
+from grit.view.pages import select, summaries
+from grit.view.rows import (
+    Aside,
+    Person,
+    decode_person,
+    get_count,
+    get_meta,
+    get_person,
+    get_row,
+    issue_events,
+    scan,
+)
+
+_STREAM_ROWS: Final = 500
+"""Rows of one transaction where many are given out."""
+
+
+class Page(NamedTuple):
+    """Rows in the order asked for, to be read once, and how many match in all."""
+
+    rows: Iterable[Summary]
+    total: int
+
+
+class Stats(NamedTuple):
+    """What the view holds."""
+
+    head: str | None
+    event_count: int
+    issue_count: int
+    """Issues whose creation has arrived, deleted ones included."""
+    open_count: int
+    closed_count: int
+    deleted_count: int
+    actor_count: int
+    unknown_count: int
+    """Events of kinds that this version does not know."""
+    aside_count: int
+    stale_count: int
+    """Issues whose words are not indexed yet."""
+
+
+class ViewReader:
+    """Answers questions; every method raises ViewDoubt when the view must be rebuilt first."""
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def head(self) -> str | None:
+        """Return the head that the rows stand for; None for an empty log."""
+        with self._database.reading() as txn:
+            return get_meta(txn).head
+
+    def stats(self) -> Stats:
+        """Return totals."""
+        with self._database.reading() as txn:
+            meta = get_meta(txn)
+            states = [
+                get_count(txn, keys.index_prefix(keys.ALL, b"", state)) for state in keys.STATES
+            ]
+            return Stats(
+                meta.head,
+                meta.next_seq,
+                sum(states),
+                states[keys.OPEN],
+                states[keys.CLOSED],
+                states[keys.DELETED_OPEN] + states[keys.DELETED_CLOSED],
+                _rows_of(txn, keys.ACTOR),
+                meta.unknown_count,
+                _rows_of(txn, keys.ASIDE),
+                _rows_of(txn, keys.STALE),
+            )
+
+    def summary(self, issue_id: IssueId) -> Summary | None:
+        """Return an issue's summary, or None when its creation has not arrived."""
+        with self._database.reading() as txn:
+            row = get_row(txn, issue_id)
+            return None if row is None else row.summary
+
+    def summaries(self, issue_ids: Iterable[IssueId]) -> list[Summary]:
+        """Return the summaries of the issues that are known, in the order given."""
+        with self._database.reading() as txn:
+            return summaries(txn, issue_ids)
+
+    def is_blocked(self, issue_id: IssueId) -> bool:
+        """Return whether the issue is open and something open must come before it."""
+        with self._database.reading() as txn:
+            row = get_row(txn, issue_id)
+            return row is not None and row.blocked
+
+    def issue(self, issue_id: IssueId) -> Issue | None:
+        """Return the whole issue, or None when its creation has not arrived."""
+        return fold(self.events_of(issue_id))
+
+    def events_of(self, issue_id: IssueId) -> list[Event]:
+        """Return the events of an issue in their order, also while its creation is missing."""
+        with self._database.reading() as txn:
+            return list(issue_events(txn, issue_id))
+
+    def has_event(self, event: Event) -> bool:
+        """Return whether the view holds the event."""
+        with self._database.reading() as txn:
+            return txn.get(keys.event_order(event)) is not None
+
+    def resolve(self, prefix: str) -> list[IssueId]:
+        """Return the issues whose ids start with the hex digits, in the order of their ids."""
+        first, last = keys.prefix_bounds(keys.ISSUE, prefix)
+        found: list[IssueId] = []
+        with self._database.reading() as txn:
+            for key, _ in scan(txn, keys.ISSUE, first):
+                if key > last:
+                    break
+                found.append(IssueId(key[1:]))
+        return found
+
+    def unique_chars(self, issue_id: IssueId) -> int:
+        """Return how many hex digits tell this issue from all others of the view."""
+        key = keys.ISSUE + issue_id
+        with self._database.reading() as txn:
+            cursor = txn.cursor()
+            found = cursor.set_range(key)
+            around = []
+            if found and (cursor.key() != key or cursor.next()):
+                around.append(cursor.key())
+            cursor = txn.cursor()
+            if cursor.prev() if cursor.set_range(key) else cursor.last():
+                around.append(cursor.key())
+        digits = issue_id.hex()
+        others = (other[1:].hex() for other in around if other.startswith(keys.ISSUE))
+        return max((_shared(digits, other) + 1 for other in others), default=1)
+
+    def dependents(self, issue_id: IssueId) -> list[tuple[IssueId, str]]:
+        """Return source and type of the edges that other issues state towards this one."""
+        with self._database.reading() as txn:
+            return list(dependents(txn, issue_id))
+
+    def blockers_of(self, issue_id: IssueId) -> list[IssueId]:
+        """Return the open issues that must come before this one."""
+        with self._database.reading() as txn:
+            row = get_row(txn, issue_id)
+            return [] if row is None else [one.issue_id for one in blockers(txn, row.summary)]
+
+    def actor(self, actor_id: ActorId) -> Person | None:
+        """Return what is known of an actor, or None when it wrote nothing."""
+        with self._database.reading() as txn:
+            return get_person(txn, actor_id)
+
+    def actors(self) -> list[Person]:
+        """Return everybody who wrote something, by id."""
+        with self._database.reading() as txn:
+            return [decode_person(key[1:], value) for key, value in scan(txn, keys.ACTOR)]
+
+    def terms(self, tag: bytes) -> list[tuple[str, int]]:
+        """Return label or assignee names (`keys.LABEL`, `keys.ASSIGNEE`) with their issue counts.
+
+        Deleted issues do not count; names too long for a key are left out.
+        """
+        found: dict[str, int] = {}
+        with self._database.reading() as txn:
+            for key, value in scan(txn, keys.COUNT + tag):
+                if key[-1] in (keys.OPEN, keys.CLOSED) and b"\xff" not in key:
+                    name = key[2:-2].decode()
+                    found[name] = found.get(name, 0) + keys.number(value)
+        return list(found.items())
+
+    def asides(self) -> list[Aside]:
+        """Return what was set aside while the log was read."""
+        with self._database.reading() as txn:
+            return [Aside(*row) for row in streams.asides(txn)]
+
+    def page(self, query: Query, *, limit: int | None, offset: int = 0) -> Page:
+        """Return the issues that match, in the order of the query (default: last updated first).
+
+        Without `limit`, rows are read in portions while they are taken. Author terms must have
+        been resolved.
+        """
+        if any(term.kind in ("text", "phrase") for term in query.terms):
+            from grit.view.search import file_words
+
+            file_words(self._database)
+        with self._database.reading() as txn:
+            ids, total = select(txn, query, limit, offset)
+            if len(ids) <= _STREAM_ROWS:
+                return Page(summaries(txn, ids), total)
+        return Page(self._rows(ids), total)
+
+    def _rows(self, ids: list[IssueId]) -> Iterator[Summary]:
+        for start in range(0, len(ids), _STREAM_ROWS):
+            yield from self.summaries(ids[start : start + _STREAM_ROWS])
+
+    def all_rows(self) -> Iterator[Summary]:
+        """Yield every issue's summary by id, deleted ones included."""
+        return streams.all_rows(self._database)
+
+    def latest_events(self) -> Iterator[Event]:
+        """Yield the events of all issues, newest first."""
+        return streams.latest_events(self._database)
+
+    def all_events(self) -> Iterator[tuple[Event, bytes]]:
+        """Yield every event with its record, by (ts_unix_ms, actor_id, event_id)."""
+        return streams.all_events(self._database)
+
+    def journal(self) -> Iterator[streams.JournalEntry]:
+        """Yield the raw objects of this clone's last appends, the newest first."""
+        return streams.journal(self._database)
+
+
+def _rows_of(txn: Txn, table: bytes) -> int:
+    return sum(1 for _ in scan(txn, table))
+
+
+def _shared(left: str, right: str) -> int:
+    """Return how many characters two strings of one length share at the start."""
+    return next(
+        (at for at, pair in enumerate(zip(left, right, strict=True)) if pair[0] != pair[1]),
+        len(left),
+    )

@@ -1,0 +1,146 @@
+"""Reading the whole view in portions: no transaction is open while a value is used."""
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from itertools import islice
+from typing import Final, NamedTuple, cast
+
+from grit.core.codec import decode_record, unpack
+from grit.core.errors import InvalidEvent
+from grit.core.events import Event
+from grit.core.ids import EventId, IssueId
+from grit.core.issue import Summary
+from grit.view import keys
+from grit.view.database import Database, Txn
+from grit.view.rows import decode_row, get_record, scan, unseal
+from grit.view.trust import ViewDoubt
+
+_PORTION: Final = 500
+
+Item = tuple[bytes, bytes]
+_Place = tuple[int, bytes, EventId, IssueId]
+"""Negated time, negated actor order, event and issue: sorts the newest first."""
+
+
+class JournalEntry(NamedTuple):
+    """The raw objects of one append: kind ("commit", "tree", "blob") and content."""
+
+    commit: str
+    objects: tuple[tuple[str, bytes], ...]
+
+
+def portions(
+    database: Database, prefix: bytes, *, reverse: bool = False, size: int = _PORTION
+) -> Iterator[list[Item]]:
+    """Yield the rows of a table, or of a prefix, in lists read in one transaction each."""
+    last: bytes | None = None
+    while True:
+        with database.reading() as txn:
+            rows = scan(txn, prefix, last, reverse=reverse)
+            items = list(islice(rows, size + 1 if last is not None else size))
+        if last is not None and items and items[0][0] == last:
+            del items[0]
+        if not items:
+            return
+        yield items
+        last = items[-1][0]
+
+
+def all_rows(database: Database) -> Iterator[Summary]:
+    """Yield every issue's summary by id, deleted ones included."""
+    for items in portions(database, keys.ISSUE):
+        for _, value in items:
+            yield decode_row(value).summary
+
+
+def all_events(database: Database) -> Iterator[tuple[Event, bytes]]:
+    """Yield every event with its record, by (ts_unix_ms, actor_id, event_id).
+
+    Holds 64 bytes of each event in memory.
+    """
+    places = [
+        key[17:] + seq
+        for items in portions(database, keys.ORDER, size=20 * _PORTION)
+        for key, seq in items
+    ]
+    places.sort()
+    for start in range(0, len(places), _PORTION):
+        with database.reading() as txn:
+            records = [get_record(txn, place[-8:]) for place in places[start : start + _PORTION]]
+        for record in records:
+            yield decode_record(record), record
+
+
+def latest_events(database: Database) -> Iterator[Event]:
+    """Yield the events of all issues, newest first, reading no more than what is taken.
+
+    Events whose issue has not arrived are left out, as are those of deleted issues.
+    """
+    waiting: list[tuple[tuple[int, bytes], Iterator[Event], Event]] = []
+    for event_order, issue_id in _by_update(database):
+        while waiting and waiting[0][0][0] <= event_order:
+            yield _take(waiting)
+        _push(waiting, _backwards(database, issue_id))
+    while waiting:
+        yield _take(waiting)
+
+
+def _by_update(database: Database) -> Iterator[tuple[int, IssueId]]:
+    """Yield negated update time and id of the issues that are not deleted, newest first."""
+    open_ones = _updates(database, keys.OPEN)
+    closed_ones = _updates(database, keys.CLOSED)
+    from heapq import merge
+
+    return merge(open_ones, closed_ones)
+
+
+def _updates(database: Database, state: int) -> Iterator[tuple[int, IssueId]]:
+    for items in portions(database, keys.index_prefix(keys.ALL, b"", state), size=50):
+        for key, _ in items:
+            yield -keys.updated_of(key[-24:-16]), IssueId(key[-16:])
+
+
+def _backwards(database: Database, issue_id: IssueId) -> Iterator[Event]:
+    """Yield the events of an issue, the last one first."""
+    for items in portions(database, keys.ORDER + issue_id, reverse=True, size=20):
+        with database.reading() as txn:
+            records = [get_record(txn, seq) for _, seq in items]
+        for record in records:
+            yield decode_record(record)
+
+
+def _push(
+    waiting: list[tuple[tuple[int, bytes], Iterator[Event], Event]], events: Iterator[Event]
+) -> None:
+    event = next(events, None)
+    if event is not None:
+        # Inverted bytes make the order the exact reverse of the events' own.
+        inverted = bytes(255 - byte for byte in event.actor_id + event.event_id)
+        heappush(waiting, ((-event.ts_unix_ms, inverted), events, event))
+
+
+def _take(waiting: list[tuple[tuple[int, bytes], Iterator[Event], Event]]) -> Event:
+    _, events, event = heappop(waiting)
+    _push(waiting, events)
+    return event
+
+
+def asides(txn: Txn) -> list[tuple[str, int | None, str, bytes | None]]:
+    """Return blob, position, reason and event id of what was set aside."""
+    return [
+        cast(tuple[str, int | None, str, bytes | None], unpack(value))
+        for _, value in scan(txn, keys.ASIDE)
+    ]
+
+
+def journal(database: Database) -> Iterator[JournalEntry]:
+    """Yield the raw objects of this clone's last appends, the newest first."""
+    for items in portions(database, keys.JOURNAL, reverse=True, size=1):
+        for _, value in items:
+            try:
+                commit, objects = cast(
+                    tuple[str, tuple[tuple[str, bytes], ...]], unpack(unseal(value))
+                )
+            except InvalidEvent as error:
+                raise ViewDoubt("damaged", "the journal is damaged") from error
+            yield JournalEntry(commit, objects)

@@ -1,0 +1,190 @@
+"""The ref of the log: strict reading, compare-and-swap, locks that killed processes leave."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from grit.core.errors import Busy, IoFailed, WalDamaged
+from grit.git import refs
+from grit.git.filelock import FileLock
+from grit.git.refs import read_ref, swap_ref
+from grit.git.repository import discover
+
+REF = "refs/grit/wal"
+
+
+@pytest.fixture
+def repository(git_repository):
+    return discover(str(git_repository), {})
+
+
+@pytest.fixture
+def heads(git_repository, git):
+    """Two commits to point at."""
+    tree = git(git_repository, "mktree")
+    return [git(git_repository, "commit-tree", tree, "-m", str(n)) for n in range(2)]
+
+
+def test_create_move_and_lose(repository, git_repository, git, heads):
+    """A ref is created once, moves from the value it has, and never from another."""
+    assert read_ref(repository, REF) is None
+    assert swap_ref(repository, REF, None, heads[0])
+    assert not swap_ref(repository, REF, None, heads[1])
+    assert not swap_ref(repository, REF, heads[1], heads[1])
+    assert swap_ref(repository, REF, heads[0], heads[1])
+    assert read_ref(repository, REF) == heads[1] == git(git_repository, "rev-parse", REF)
+
+
+def test_packed(repository, git_repository, git, heads):
+    """A packed ref is read and moved like a loose one, and a prefix of a name is another name."""
+    swap_ref(repository, REF, None, heads[0])
+    git(git_repository, "update-ref", "refs/grit/wal2", heads[1])
+    git(git_repository, "pack-refs", "--all", "--prune")
+    assert not (git_repository / ".git" / REF).exists()
+    assert read_ref(repository, REF) == heads[0]
+    assert read_ref(repository, "refs/grit/wa") is None
+    assert not swap_ref(repository, REF, None, heads[1])
+    assert swap_ref(repository, REF, heads[0], heads[1])
+    assert read_ref(repository, REF) == heads[1]
+
+
+@pytest.mark.parametrize("number", [5, 13, 24])
+def test_fault_1_ref_that_cannot_be_read(repository, git_repository, heads, number, monkeypatch):
+    """EIO, EACCES and EMFILE are never taken for absent: an error, and the head unchanged."""
+    swap_ref(repository, REF, None, heads[0])
+    real = os.open
+
+    def failing(path, flags, *rest):
+        if str(path).endswith(REF):
+            raise OSError(number, os.strerror(number), path)
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr(refs.os, "open", failing)
+    for old in (None, heads[0]):
+        with pytest.raises(IoFailed, match="head unchanged"):
+            swap_ref(repository, REF, old, heads[1])
+    with pytest.raises(IoFailed, match="head unchanged"):
+        read_ref(repository, REF)
+    monkeypatch.undo()
+    assert read_ref(repository, REF) == heads[0]
+    assert not (git_repository / ".git" / f"{REF}.lock").exists()
+
+
+def test_fault_1_packed_refs_that_cannot_be_read(repository, git_repository, heads):
+    """A packed-refs that cannot be read, or that was cut, is an error as well."""
+    packed = git_repository / ".git" / "packed-refs"
+    packed.mkdir()
+    with pytest.raises(IoFailed):
+        read_ref(repository, REF)
+    with pytest.raises(IoFailed):
+        swap_ref(repository, REF, None, heads[1])
+    packed.rmdir()
+    packed.write_text(f"{heads[0]} refs/grit/w")
+    with pytest.raises(WalDamaged):
+        read_ref(repository, REF)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "\n", "garbage\n", "1234\n", "0" * 40 + "\n", "A" * 40, "ref: refs/heads/main\n"],
+)
+def test_fault_2_ref_damaged_or_symbolic(repository, git_repository, git, heads, content):
+    """An empty, short, foreign or symbolic ref is refused by name, and the branch is untouched."""
+    git(git_repository, "update-ref", "refs/heads/main", heads[0])
+    path = git_repository / ".git" / REF
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    for old in (None, heads[0]):
+        with pytest.raises(WalDamaged, match=REF):
+            swap_ref(repository, REF, old, heads[1])
+    assert path.read_text() == content
+    assert git(git_repository, "rev-parse", "refs/heads/main") == heads[0]
+
+
+def test_fault_2_ref_is_a_symbolic_link(repository, git_repository, heads):
+    """A symbolic link in place of the ref is refused, even one that leads nowhere."""
+    path = git_repository / ".git" / REF
+    path.parent.mkdir(parents=True)
+    path.symlink_to("nowhere")
+    with pytest.raises(WalDamaged, match="symbolic link"):
+        swap_ref(repository, REF, None, heads[1])
+    assert path.is_symlink()
+
+
+def test_refs_below_the_log_are_in_the_way(repository, git_repository, git, heads):
+    """With refs below its name, loose or packed, the log's ref cannot be created: an error."""
+    git(git_repository, "update-ref", f"{REF}/evil", heads[0])
+    for _ in range(2):
+        with pytest.raises((WalDamaged, IoFailed)):
+            swap_ref(repository, REF, None, heads[1])
+        git(git_repository, "pack-refs", "--all", "--prune")
+    assert git(git_repository, "for-each-ref", "--format=%(refname)") == f"{REF}/evil"
+
+
+def test_stale_lock_is_removed_with_a_notice(repository, git_repository, heads):
+    """An old `.lock` goes, and the user hears of it; only the holder of grit's lock may do that."""
+    swap_ref(repository, REF, None, heads[0])
+    lock = git_repository / ".git" / f"{REF}.lock"
+    lock.touch()
+    os.utime(lock, (1, 1))
+    notices = []
+    assert swap_ref(repository, REF, heads[0], heads[1], notices=notices)
+    assert len(notices) == 1
+    assert f"{REF}.lock" in notices[0]
+    assert not lock.exists()
+
+
+def test_live_lock_is_waited_for(repository, git_repository, heads, monkeypatch):
+    """A fresh `.lock` belongs to somebody: it is waited for, then reported, never removed."""
+    swap_ref(repository, REF, None, heads[0])
+    lock = git_repository / ".git" / f"{REF}.lock"
+    lock.touch()
+    threading.Timer(0.1, lock.unlink).start()
+    assert swap_ref(repository, REF, heads[0], heads[1], notices=[])
+    lock.touch()
+    monkeypatch.setattr(refs, "LOCK_WAIT_MS_MAX", 50)
+    with pytest.raises(Busy):
+        swap_ref(repository, REF, heads[1], heads[0], notices=[])
+    assert lock.exists()
+
+
+def test_file_lock_excludes_and_names_its_holder(tmp_path):
+    """A second holder waits no longer than its bound and then names the first one's pid."""
+    path = str(tmp_path / "deep" / "lock")
+    with FileLock(path):
+        start = time.monotonic()
+        with pytest.raises(Busy, match=str(os.getpid())), FileLock(path, wait_ms_max=60):
+            pass
+        assert 0.05 < time.monotonic() - start < 2
+    with FileLock(path, wait_ms_max=0):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and kill")
+def test_file_lock_dies_with_its_holder(tmp_path):
+    """The kernel releases the lock of a killed process."""
+    path = str(tmp_path / "lock")
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with FileLock(path):
+            os.write(tell, b"x")
+            time.sleep(60)
+    os.read(told, 1)
+    with pytest.raises(Busy, match=str(child)), FileLock(path, wait_ms_max=20):
+        pass
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    with FileLock(path, wait_ms_max=1000):
+        pass
+    os.close(told)
+    os.close(tell)
+
+
+def test_file_lock_on_a_folder_that_refuses(tmp_path):
+    """A lock that cannot be opened is an I/O error, not a busy one."""
+    (tmp_path / "file").touch()
+    with pytest.raises(IoFailed), FileLock(str(tmp_path / "file" / "lock")):
+        pass
