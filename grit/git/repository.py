@@ -33,6 +33,8 @@ _EXTENSIONS: Final = frozenset(
         "worktreeconfig",
     }
 )
+_PROMISOR: Final = "remote.promisor"
+"""Under this key the parsed config holds the name of the remote with `promisor = true`."""
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _POINTER_BYTES_MAX: Final = 8192
 """A `.git` file or a `commondir` file holds one path."""
@@ -170,7 +172,7 @@ def _usual(place: _Place, values: dict[str, str]) -> Repository:
         ref_storage=_ref_storage(values),
         bare=False,
         objects_dir=f"{place.common_dir}/objects",
-        promisor=values.get("extensions.partialclone"),
+        promisor=values.get(_PROMISOR) or values.get("extensions.partialclone"),
     )
 
 
@@ -202,7 +204,7 @@ def _ref_storage(values: dict[str, str]) -> str:
 
 
 def _format_values(common_dir: str) -> dict[str, str]:
-    """Return `core.*` and `extensions.*` of the repository's own config file.
+    """Return `core.*`, `extensions.*` and the promisor of the repository's own config file.
 
     Git reads them there without following includes, so a few lines suffice; a file that uses
     more of the syntax is given to git.
@@ -221,22 +223,30 @@ def _format_values(common_dir: str) -> dict[str, str]:
 
 def _parse_config(text: str) -> dict[str, str] | None:
     values: dict[str, str] = {}
-    section = ""
+    head = section = ""
     for raw in text.split("\n"):
         line = raw.strip()
         if line.endswith("\\"):
             return None
         if line.startswith("["):
             head, _, line = line.partition("]")
-            section = head[1:].strip().lower()
-            line = line.strip()
-        if not line or line[0] in "#;" or section not in ("core", "extensions"):
+            head = head[1:].strip()
+            section, line = head.lower(), line.strip()
+        if not line or line[0] in "#;" or not _is_asked(section):
             continue
         key, equals, value = line.partition("=")
+        if section.startswith("remote"):
+            if key.strip().lower() == "promisor" and value.strip().lower() in _TRUE:
+                values[_PROMISOR] = head[6:].strip().strip('"')
+            continue
         if any(mark in value for mark in '"\\#;'):
             return None
         values[f"{section}.{key.strip().lower()}"] = value.strip() if equals else "true"
     return values
+
+
+def _is_asked(section: str) -> bool:
+    return section in ("core", "extensions") or section.startswith('remote "')
 
 
 def _parse_config_with_git(path: str) -> dict[str, str]:
@@ -250,6 +260,8 @@ def _parse_config_with_git(path: str) -> dict[str, str]:
         key, newline, value = item.partition("\n")
         if key.startswith(("core.", "extensions.")):
             values[key] = value if newline else "true"
+        elif key.startswith("remote.") and key.endswith(".promisor") and value.lower() in _TRUE:
+            values[_PROMISOR] = key[len("remote.") : -len(".promisor")]
     return values
 
 
@@ -292,7 +304,7 @@ def _ask_git(directory: str, environ: Mapping[str, str]) -> Repository:
         ref_storage=_ref_storage(values),
         bare=bare == "true",
         objects_dir=objects_dir,
-        promisor=values.get("extensions.partialclone"),
+        promisor=values.get(_PROMISOR) or values.get("extensions.partialclone"),
     )
 
 

@@ -16,7 +16,7 @@ from grit.core.fold import fold
 from grit.core.ids import ActorId, IssueId
 from grit.core.issue import Comment, Issue
 from grit.core.limits import ID_BYTES, LABELS_MAX, VALUE_CHARS_MAX
-from grit.services.beads_record import Record, parse_line, read_record
+from grit.services.beads_record import Record, clean_id, parse_line, read_record
 
 IMPORTER: Final = "beads"
 """The actor of what the source ascribes to nobody."""
@@ -123,7 +123,7 @@ class _Translator:
         writers = {event.actor_id for event in events}
         events += [announce(name) for name in self.names if actor_id_of(name) in writers]
         events.sort(key=lambda event: event.order)
-        self.findings.sort()
+        self.findings.sort(key=lambda one: (one.line, one.reason))
         return Translation(
             events, self.lines, len(self.seen), self.comments, self.dependencies, self.findings
         )
@@ -131,18 +131,21 @@ class _Translator:
     def _line(self, number: int, line: bytes) -> None:
         try:
             shape = parse_line(line)
+            source_id = clean_id(shape)
+            notes: list[tuple[str, bool]] = []
+            record = read_record(shape, lambda *told: notes.append(told))
         except ValueError as error:
             self.findings.append(Finding(number, None, f"line set aside: {error}", True))
             return
-        source_id = str(shape["id"]).strip().encode("utf-8", "replace").decode()
 
         def note(reason: str, dropped: bool) -> None:
             self.findings.append(Finding(number, source_id, reason, dropped))
 
+        for reason, dropped in dict.fromkeys(notes):
+            note(reason, dropped)
         if source_id in self.seen:
             note(f"also on line {self.seen[source_id]}; taken as a newer version of it", False)
         self.seen[source_id] = number
-        record = read_record(shape, note)
         self.comments += len(record.comments)
         self.dependencies += len(record.edges)
         self.targets += [(number, source_id, edge.target) for edge in record.edges]
@@ -231,9 +234,10 @@ def _edge_fields(sealer: _Sealer, record: Record) -> dict[str, str]:
         name = edge.kind
         if name not in _KNOWN_KINDS:
             sealer.note(f"dependency kind '{name[:40]}' kept as related_to and a field", False)
-        if name == "blocks" or name in _MIRRORED:
+            name = f"beads.{name}"
+        elif name == "blocks" or name in _MIRRORED:
             continue
-        if name == "parent-child":
+        elif name == "parent-child":
             name = "beads.parents" if "parent" in found else "parent"
         found.setdefault(name, []).append(issue_id_of(edge.target).hex())
     if "beads.parents" in found:
@@ -263,8 +267,10 @@ def _changes(
         sealer.note("older than what was imported before; left as it is", False)
         return []
     sealer.events = [event for event in wanted if event.event_id in comments]
+    deletion = next((one.payload for one in wanted if one.tag == kinds.ISSUE_DELETED), ("",))
     stated = {(event.tag, event.payload): event for event in wanted}
-    for tag, payload in needed:
+    for tag, change in needed:
+        payload = deletion if tag == kinds.ISSUE_DELETED else change
         event = stated.get((tag, payload))
         if event is not None and event.ts_unix_ms > last_ts:
             sealer.events.append(event)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from grit.core.limits import LABEL_CHARS_MAX, TEXT_BYTES_MAX, TITLE_CHARS_MAX, VALUE_CHARS_MAX
 
@@ -110,8 +110,17 @@ def parse_line(line: bytes) -> Json:
     return shape
 
 
+def clean_id(shape: Json) -> str:
+    """Return the source's id, or "" where it has none that is text."""
+    value = shape.get("id")
+    return value.strip().encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
 def read_record(shape: Json, note: Note) -> Record:
-    """Return the issue; what does not fit is told to `note`, and never stops the rest."""
+    """Return the issue; what does not fit is told to `note`, and never stops the rest.
+
+    Raises ValueError when the object is nested too deeply to be kept.
+    """
     source = _Source(shape, note)
     created = source.time("created_at", None)
     updated = max(created, source.time("updated_at", created, known="updated_at" in shape))
@@ -149,7 +158,7 @@ class _Source:
     def __init__(self, shape: Json, note: Note) -> None:
         self.shape = shape
         self.note = note
-        self.id = _unicode(cast(str, shape.get("id", "")), note).strip()
+        self.id = clean_id(shape)
 
     def text(self, key: str) -> str:
         value = self.shape.get(key)
@@ -270,7 +279,10 @@ def _scalar(value: object, note: Note) -> str:
 
 
 def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _comments(source: _Source, created: int) -> list[Comment]:

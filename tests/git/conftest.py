@@ -90,9 +90,7 @@ def loose_path() -> Callable[[Path, str], Path]:
 def write_commit(git: Git) -> Callable[..., str]:
     """Write a commit by hand with git plumbing from {path: content} and move a ref to it."""
 
-    def write(
-        folder: Path, ref: str, files: dict[str, bytes], parents: Iterable[str] = ()
-    ) -> str:
+    def write(folder: Path, ref: str, files: dict[str, bytes], parents: Iterable[str] = ()) -> str:
         index = {**os.environ, "GIT_INDEX_FILE": str(folder / "by-hand.index")}
         lines = []
         for path, content in files.items():

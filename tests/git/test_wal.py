@@ -189,9 +189,7 @@ def test_attachment_with_false_contents_is_not_believed(log, git, write_commit):
     data = b"the real one"
     name = hashlib.sha256(data).hexdigest()
     log.append(attachments={name: data})
-    write_commit(
-        log.folder, log.wal.ref, {f"attachments/{name}": b"false"}, [log.wal.head() or ""]
-    )
+    write_commit(log.folder, log.wal.ref, {f"attachments/{name}": b"false"}, [log.wal.head() or ""])
     assert log.wal.attachment(name) == data
 
 
