@@ -30,6 +30,30 @@ TEXTS = (
 )  # fmt: skip
 
 
+BEADS: tuple[dict[str, object], ...] = (
+    {"id": "a-1", "title": "One", "status": "open", "priority": 1, "issue_type": "bug"},
+    {"id": "a-2", "title": "Two", "status": "closed", "closed_at": "2025-11-03T20:56:22-08:00"},
+    {"id": "a-3", "title": "", "priority": "high", "labels": ["x", 1, None, "x"]},
+    {"id": 7, "title": None, "dependencies": {}, "comments": "no"},
+    {"id": "a-4", "title": "T" * 5_000, "created_at": "9999-99-99T00:00:00Z"},
+    {"id": "a-5", "title": "Five", "created_at": "2025-11-02T21:58:07.295058-08:00",
+     "dependencies": [{"issue_id": "a-5", "depends_on_id": "a-1", "type": "blocks"},
+                      {"depends_on_id": "a-5", "type": "parent-child"}, 3, {}]},
+    {"id": "a-6", "title": "Six", "assignee": "ann", "created_by": "bob", "notes": "n",
+     "comments": [{"id": 1, "author": "ann", "text": "Hi", "created_at": "2025-11-02T21:58:07Z"},
+                  {"author": 3, "text": None}, "x"]},
+    {"id": "\ud800", "title": "\x1b]0;x\x07", "status": "tombstone", "deleted_at": "2025-01-01"},
+)  # fmt: skip
+EXPORTS = (
+    '{}', '[]', '', '{"meta": {}, "issues": [], "events": []}', '{"meta": 1, "events": {}}',
+    '{"meta": {"schema_version": 99}, "issues": [], "events": [{}]}',
+    '{"meta": {"schema_version": 1},\n"issues": [\n],\n"events": [\n{"event_id": "00"}\n]}',
+    '{"meta": {"schema_version": 1},\n"events": [\n1,\nnull,\n"x"\n]}', '{"meta": ' * 50,
+    '{"meta": {"schema_version": 1},\n"attachments": [\n{"sha256": "00", "content": "!"}\n]}',
+    '\ufeff{}', '{"meta": {}', 'null',
+)  # fmt: skip
+
+
 def save(target: str, number: int, data: bytes) -> None:
     """Write one input."""
     folder = FOLDER / "corpus" / target
@@ -51,6 +75,12 @@ def main() -> None:
         save("event", number, bytes.fromhex(text))
     for number, text in enumerate(FILTERS):
         save("filter", number, text.encode())
+    lines = [json.dumps(row) for row in BEADS]
+    broken = ["", "{", "[]", "null", '{"id": "a"}', "[" * 2_000]
+    for number, text in enumerate((*lines, *broken, "\n".join(lines))):
+        save("beads", number, text.encode())
+    for number, text in enumerate(EXPORTS):
+        save("export", number, text.encode())
     for number, text in enumerate(TEXTS):
         save("terminal", number, text.encode("utf-8", "surrogateescape"))
 

@@ -1,6 +1,7 @@
 """What is fuzzed: each target takes bytes and raises when grit breaks a promise about them."""
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import Final
 
 from grit.core import codec, events
@@ -10,6 +11,8 @@ from grit.core.events import Draft, Event
 from grit.core.filter_text import parse, to_text
 from grit.core.fold import fold, summarise
 from grit.core.ids import ActorId, IssueId
+from grit.services.beads_events import translate
+from grit.services.import_json import _Intake, _items
 
 HEADER: Final = codec.encode_chunk([])[: codec.HEADER_BYTES]
 NOW_MS: Final = 1_700_000_000_000
@@ -79,9 +82,30 @@ def terminal(data: bytes) -> None:
     assert not any(char < " " and char not in "\t\n" for char in escape(text, multiline=True))
 
 
+def beads(data: bytes) -> None:
+    """Any lines of a beads tracker become valid events, the same each time."""
+    lines = data.splitlines(keepends=True)
+    first = translate(lines)
+    assert translate(lines).events == first.events
+    assert codec.decode_chunk(codec.encode_chunk(first.events)).problems == []
+
+
+def export(data: bytes) -> None:
+    """Any file as an export gives valid events, or is refused with InvalidArgs."""
+    intake = _Intake()
+    try:
+        for name, shape in _items(BytesIO(data)):
+            intake.take(name, shape)
+    except InvalidArgs as refusal:
+        assert refusal.message
+    assert codec.decode_chunk(codec.encode_chunk(intake.events)).problems == []
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "chunk": chunk,
     "event": event,
+    "beads": beads,
+    "export": export,
     "filter": filter_text,
     "terminal": terminal,
 }

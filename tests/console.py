@@ -1,23 +1,29 @@
 """Runs the console blocks of a Markdown file by a shell and compares what they print.
 
-In a block that opens with ```console, a line `$ command` is run and the lines below it are what it
-prints, on both streams. `...` in a line stands for any text, a line of `...` alone for any lines,
-`[exit N]` after the output for a status other than 0, and lines `> more` go on with the command.
-All commands of a file run in one shell, so that variables and the directory stay.
+In a block that opens with ```console, a line `$ command` is run, lines `> more` go on with it, and
+the lines below are what it prints, on both streams. `...` in a line stands for any text, a line of
+`...` alone for any lines, and `[exit N]` after the output for a status other than 0.
+
+A hexadecimal word of 7 or more characters, one of them a digit, stands for an id: it agrees with
+any id of its length where it is printed first, and means that very id from then on, in outputs and
+in commands. All commands of a file run in one shell, so that variables and the directory stay.
 """
 
 import os
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 TIMEOUT_S = 120
 _FENCE = "```"
-_ELLIPSIS = "..."
 _MARK = "--- end of step"
 _TELL = f"step_status=$?; echo; echo '{_MARK}' $step_status"
+_WORDS = re.compile(r"(\.\.\.|(?<![\w])(?=[a-f]*[0-9])[0-9a-f]{7,64}(?![\w]))")
 
 
 class Step(NamedTuple):
@@ -47,34 +53,54 @@ def steps(text: str) -> list[Step]:
     return found
 
 
-def run_steps(found: list[Step], folder: Path) -> list[list[str]]:
-    """Run the steps in a fresh repository below `folder`; return the lines each has printed."""
-    repository, home, script = folder / "scratch", folder / "home", folder / "steps.sh"
-    home.mkdir()
-    repository.mkdir()
-    parts = [f"{{\n{step.command}\n}} 2>&1 </dev/null\n{_TELL}" for step in found]
-    script.write_text("\n".join(["git init -q .", *parts]) + "\n")
-    ran = subprocess.run(
-        ["sh", str(script)],
+class Shell:
+    """A shell that takes one command after the other."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        """Take a shell that reads its standard input."""
+        self._process = process
+
+    def run(self, command: str) -> list[str] | None:
+        """Return the lines that a command prints, or None when the shell has ended."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(f"{{\n{command}\n}} </dev/null\n{_TELL}\n")
+        self._process.stdin.flush()
+        lines: list[str] = []
+        for line in self._process.stdout:
+            if not line.startswith(_MARK):
+                lines.append(line.rstrip())
+                continue
+            while lines and not lines[-1]:
+                lines.pop()
+            status = line.removeprefix(_MARK).strip()
+            return lines if status == "0" else [*lines, f"[exit {status}]"]
+        return None
+
+
+@contextmanager
+def open_shell(folder: Path) -> Iterator[Shell]:
+    """Yield a shell in a fresh repository below `folder`; it is killed after TIMEOUT_S."""
+    repository, home = folder / "scratch", folder / "home"
+    home.mkdir(parents=True)
+    environment = _environment(home)
+    subprocess.run(
+        ["git", "init", "-q", "-b", "main", str(repository)], env=environment, check=True
+    )
+    with subprocess.Popen(
+        ["sh"],
         cwd=repository,
-        env=_environment(home),
+        env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        timeout=TIMEOUT_S,
-    )
-    printed: list[list[str]] = [[]]
-    for line in ran.stdout.split("\n"):
-        if not line.startswith(_MARK):
-            printed[-1].append(line.rstrip())
-            continue
-        output, status = printed[-1], line.removeprefix(_MARK).strip()
-        while output and not output[-1]:
-            output.pop()
-        if status != "0":
-            output.append(f"[exit {status}]")
-        printed.append([])
-    return printed[:-1]
+    ) as process:
+        watchdog = threading.Timer(TIMEOUT_S, process.kill)
+        watchdog.start()
+        try:
+            yield Shell(process)
+        finally:
+            watchdog.cancel()
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -94,25 +120,39 @@ def _environment(home: Path) -> dict[str, str]:
     }
 
 
-def agrees(expected: list[str], printed: list[str]) -> bool:
-    """Return whether the lines are as expected, wildcards considered."""
+def agrees(expected: list[str], printed: list[str], ids: dict[str, str]) -> bool:
+    """Return whether the lines are as expected; `ids` learns what the file's ids stand for."""
     pattern = ""
+    groups: dict[str, str] = {}
     for line in expected:
-        if line == _ELLIPSIS:
+        if line == "...":
             pattern += r"(?:[^\n]*\n)*?"
-        else:
-            parts = map(re.escape, line.split(_ELLIPSIS))
-            pattern += r"[^\n]*?".join(parts) + "\n"
-    return re.fullmatch(pattern, "".join(f"{line}\n" for line in printed)) is not None
+            continue
+        for at, part in enumerate(_WORDS.split(line)):
+            if at % 2 == 0 or part in ids:
+                pattern += re.escape(ids.get(part, part))
+            elif part == "...":
+                pattern += r"[^\n]*?"
+            elif part in groups:
+                pattern += f"(?P={groups[part]})"
+            else:
+                groups[part] = f"id{len(groups)}"
+                pattern += f"(?P<{groups[part]}>[0-9a-f]{{{len(part)}}})"
+        pattern += "\n"
+    found = re.fullmatch(pattern, "".join(f"{line}\n" for line in printed))
+    if found is not None:
+        ids.update({part: found[name] for part, name in groups.items()})
+    return found is not None
 
 
 def check_file(path: Path, folder: Path) -> None:
     """Fail with the first step whose output is not as the file says."""
     found = steps(path.read_text())
     assert found, f"{path.name} has no console block"
-    printed = run_steps(found, folder)
-    for step, lines in zip(found, printed, strict=False):
-        assert agrees(step.expected, lines), "\n".join(
-            [f"{path.name}:{step.line}: $ {step.command}", "printed:", *lines]
-        )
-    assert len(printed) == len(found), f"{path.name}: the shell stopped after {len(printed)} steps"
+    ids: dict[str, str] = {}
+    with open_shell(folder) as shell:
+        for step in found:
+            place = f"{path.name}:{step.line}: $ {step.command}"
+            lines = shell.run(_WORDS.sub(lambda word: ids.get(word[0], word[0]), step.command))
+            assert lines is not None, f"{place}\nthe shell has ended"
+            assert agrees(step.expected, lines, ids), "\n".join([place, "printed:", *lines])

@@ -35,7 +35,9 @@ same() {
 
 # The JSON document of an export without what must differ: the time it was made at.
 export_to() {
-    grit export --format json | sed 's/"generated_ts": *[0-9]*//' >"$1"
+    grit export --format json >"$1.raw"
+    [ -s "$1.raw" ] || die "the export is empty"
+    sed 's/"generated_ts": *[0-9]*//' "$1.raw" >"$1"
 }
 
 id_of() {
@@ -51,10 +53,10 @@ create() {
 }
 
 view_survives() {
-    grit ls --state all --all >"$scratch/list.before"
+    grit ls --state all --all --json >"$scratch/list.before"
     export_to "$scratch/export.before"
     show rm -rf .git/grit/view
-    grit ls --state all --all >"$scratch/list.after"
+    grit ls --state all --all --json >"$scratch/list.after"
     export_to "$scratch/export.after"
     same "$scratch/list.before" "$scratch/list.after" "list after the view was deleted"
     same "$scratch/export.before" "$scratch/export.after" "export after the view was deleted"
@@ -103,7 +105,7 @@ if [ -n "$tracker" ]; then
     commits=$(git rev-list --count refs/grit/wal)
     events=$(git rev-parse refs/grit/wal)
     say "  -- $commits commits"
-    show grit issue list
+    show grit issue list --limit 15
     show grit search sync --limit 5
     show grit ready --limit 10
     show grit import beads "$tracker"

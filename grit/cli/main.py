@@ -1,13 +1,17 @@
 """The program: commands are found lazily, errors become messages and exit statuses."""
 
+import gc
 import sys
 from importlib import import_module
 from typing import Any, Final
 
 import click
 
-from grit.cli.context import JSON_VERSION, Context, shared_options
+from grit.cli.context import JSON_VERSION, Context, help_option, shared_options
 from grit.core.errors import ERRORS, GritError, InternalFailed, InvalidArgs, IoFailed
+
+# Starting makes many objects and no garbage: collecting there would cost a twentieth of a list.
+gc.set_threshold(50_000)
 
 COMMANDS: Final = {
     "init": "grit.cli.setup:init",
@@ -42,7 +46,8 @@ class LazyGroup(click.Group):
 
     def __init__(self, *args: Any, commands_at: dict[str, str] | None = None, **kw: Any) -> None:
         """Take the table of command to "module:attribute"."""
-        super().__init__(*args, **kw)
+        kw.setdefault("params", [help_option()])
+        super().__init__(*args, **kw, add_help_option=False)
         self.commands_at = commands_at or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -91,7 +96,6 @@ PROGRAM: Final = LazyGroup(
             help="Print the version.",
         ),
     ],
-    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
 )  # fmt: skip
 

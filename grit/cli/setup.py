@@ -164,7 +164,7 @@ def actor_list(run: Context) -> None:
             for row in rows
         ]
         heads = ("", "id", "label", "signs", "key")
-        return tabulate(table, heads, "plain", disable_numparse=True).splitlines()
+        return str(tabulate(table, heads, "plain", disable_numparse=True)).splitlines()
 
     run.show({"actors": rows}, lines)
 

@@ -1,8 +1,8 @@
 """Canonical CBOR: event ids, records, chunks and rows; the only door to cbor2 (spec/encoding.md)."""
 
-from collections.abc import Iterator, Sequence
-from hashlib import blake2b
-from typing import Final, NamedTuple, NoReturn, cast
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Final, NamedTuple, NoReturn, Protocol, cast
 
 import cbor2
 
@@ -25,6 +25,17 @@ _RECORD_HEAD_BYTES: Final = 35
 _SIG_NULL_BYTES: Final = 1
 _SIG_BYTES: Final = 2 + limits.SIGNATURE_BYTES
 _NOT_CANONICAL: Final = "not canonical CBOR"
+
+
+class Digest(Protocol):
+    """What hashlib returns, as far as it is used."""
+
+    def digest(self) -> bytes:
+        """Return the hash."""
+
+
+Hasher = Callable[[bytes], Digest]
+"""BLAKE2b-256."""
 
 
 class Problem(NamedTuple):
@@ -63,6 +74,13 @@ def _loads(data: bytes) -> object:
     )
 
 
+def _hasher() -> Hasher:
+    # Imported here because hashlib brings OpenSSL along: 2 ms that reading the view can do without.
+    from hashlib import blake2b
+
+    return partial(blake2b, digest_size=limits.EVENT_ID_BYTES)
+
+
 def pack(value: object) -> bytes:
     """Return canonical CBOR of tuples, strings, bytes, integers and None."""
     return cbor2.dumps(value)
@@ -97,7 +115,7 @@ def seal(draft: Draft, actor_id: ActorId, ts_unix_ms: int, parent: EventId | Non
         raise InvalidArgs("refused: the text is not valid Unicode (a lone surrogate)") from error
     if len(preimage) > limits.EVENT_BYTES_MAX:
         raise InvalidArgs(f"refused: larger than {limits.EVENT_BYTES_MAX} bytes")
-    event_id = EventId(blake2b(preimage, digest_size=limits.EVENT_ID_BYTES).digest())
+    event_id = EventId(_hasher()(preimage).digest())
     return Event(event_id, issue_id, actor_id, ts_unix_ms, parent, tag, payload, None)
 
 
@@ -138,7 +156,7 @@ def split_chunks(events: Sequence[Event], magic: bytes = MAGIC) -> Iterator[byte
 
 def chunk_hash(data: bytes) -> bytes:
     """Return BLAKE2b-256 of a whole chunk file."""
-    return blake2b(data, digest_size=32).digest()
+    return _hasher()(data).digest()
 
 
 def decode_chunk(data: bytes) -> DecodedChunk:
@@ -158,11 +176,12 @@ def decode_chunk(data: bytes) -> DecodedChunk:
         return _decode_slowly(body, count)
     if b"".join(raws) != body[_head_bytes(count) :]:
         return _decode_slowly(body, count)
+    blake2b = _hasher()
     records: list[tuple[Event, bytes]] = []
     problems: list[Problem] = []
     for index, (value, raw) in enumerate(zip(values, raws, strict=True)):
         try:
-            records.append((_check_record(value, raw), raw))
+            records.append((_check_record(value, raw, blake2b), raw))
         except InvalidEvent as error:
             problems.append(Problem(index, str(error), _claimed_id(value)))
     return DecodedChunk(records, problems)
@@ -187,7 +206,7 @@ def _open_chunk(data: bytes) -> tuple[bytes, int]:
     return body, count
 
 
-def _check_record(value: object, raw: bytes) -> Event:
+def _check_record(value: object, raw: bytes, blake2b: Hasher) -> Event:
     """Return the event of a canonical record, or raise InvalidEvent with the first reason."""
     if type(value) is not tuple or len(value) != 8:
         raise InvalidEvent("a record needs eight fields")
@@ -212,8 +231,7 @@ def _check_record(value: object, raw: bytes) -> Event:
         end = -_SIG_BYTES
     else:
         raise InvalidEvent("sig is not null or 64 bytes")
-    digest = blake2b(_PREIMAGE_HEAD + raw[_RECORD_HEAD_BYTES:end], digest_size=32).digest()
-    if digest != event_id:
+    if blake2b(_PREIMAGE_HEAD + raw[_RECORD_HEAD_BYTES:end]).digest() != event_id:
         raise InvalidEvent("event_id is not the hash of the event")
     check_payload(tag, payload)
     return tuple.__new__(Event, value)
@@ -226,6 +244,7 @@ def _claimed_id(value: object) -> bytes | None:
 
 def _decode_slowly(body: bytes, count: int) -> DecodedChunk:
     """Decode record by record, so that one that is not canonical costs only itself."""
+    blake2b = _hasher()
     records: list[tuple[Event, bytes]] = []
     problems: list[Problem] = []
     at = _item_head(body, 0)[2]
@@ -242,7 +261,7 @@ def _decode_slowly(body: bytes, count: int) -> DecodedChunk:
             value = unpack(raw)
             if cbor2.dumps(value) != raw:
                 raise InvalidEvent(_NOT_CANONICAL)
-            records.append((_check_record(value, raw), raw))
+            records.append((_check_record(value, raw, blake2b), raw))
         except InvalidEvent as error:
             problems.append(Problem(index, str(error), _claimed_id(value)))
     if at != len(body):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from grit.core.errors import InvalidArgs
-from grit.core.limits import APPEND_CHUNKS_MAX
+from grit.core.limits import APPEND_CHUNKS_MAX, TS_UNIX_MS_MAX
 
 GRIT_REF: Final = "refs/grit/wal"
 GRITE_REF: Final = "refs/grite/wal"
@@ -21,6 +21,8 @@ SUBJECT_CHARS_MAX: Final = 200
 _GRITE_PERSON: Final = "grite <grit@local>"
 _CHUNK_HEAD_BYTES: Final = 18
 """Magic, version, codec length and `cbor-v1`: where the array of records starts."""
+_RECORD_IDS_BYTES: Final = 1 + 34 + 17 + 17
+"""Head of a record, event id, issue id and actor id: what stands before its time."""
 
 
 class Request(NamedTuple):
@@ -92,7 +94,9 @@ def _plan_grite(
     import json
     from datetime import UTC, datetime
 
-    day = datetime.fromtimestamp(request.ts_unix_ms // 1000, UTC)
+    first_ms = _first_ts(chunk)
+    day_ms = request.ts_unix_ms if first_ms is None else first_ms
+    day = datetime.fromtimestamp(day_ms // 1000, UTC)
     name = _chunk_hash(chunk)
     meta = {
         "schema_version": 1,
@@ -115,11 +119,27 @@ def _chunk_hash(chunk: bytes) -> str:
 
 def _event_count(chunk: bytes) -> int:
     """Return the length of the CBOR array that follows the chunk's header."""
-    small = chunk[_CHUNK_HEAD_BYTES] & 0x1F
+    return _head_value(chunk, _CHUNK_HEAD_BYTES)[0]
+
+
+def _first_ts(chunk: bytes) -> int | None:
+    """Return the time of the chunk's first record, unix milliseconds; None when it has none."""
+    at = _head_value(chunk, _CHUNK_HEAD_BYTES)[1]
+    head = chunk[at : at + _RECORD_IDS_BYTES]
+    ts_at = at + _RECORD_IDS_BYTES
+    if len(chunk) < ts_at + 9 or not head.startswith(b"\x88\x58\x20") or chunk[ts_at] >> 5 != 0:
+        return None
+    ts_unix_ms = _head_value(chunk, ts_at)[0]
+    return ts_unix_ms if ts_unix_ms <= TS_UNIX_MS_MAX else None
+
+
+def _head_value(data: bytes, at: int) -> tuple[int, int]:
+    """Return the number in the CBOR head at `at`, and where the head ends."""
+    small = data[at] & 0x1F
     if small < 24:
-        return small
-    start = _CHUNK_HEAD_BYTES + 1
-    return int.from_bytes(chunk[start : start + (1 << (small - 24))], "big")
+        return small, at + 1
+    end = at + 1 + (1 << (small - 24 & 3))
+    return int.from_bytes(data[at + 1 : end], "big"), end
 
 
 def _message(subject: str, trailers: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from grit.core.errors import GitFailed, WalDamaged
 from grit.core.limits import CHUNK_BYTES_MAX
-from grit.git.blob import Blob, too_large
+from grit.git.blob import Blob, checked, too_large
 from grit.git.catfile import CatFile, stop
 from grit.git.dialects import ATTACHMENTS, CHUNK_SUFFIX, META_NAME
 from grit.git.loose_tail import read_loose_tail
@@ -141,7 +141,7 @@ def _delivered(source: IO[bytes], state: _Listing) -> Iterator[Blob]:
         if read(1) != b"\n":
             raise _Broken
         oid, name = queue.popleft()
-        yield Blob(oid.decode(), name.decode(errors="replace"), data, None)
+        yield checked(oid.decode(), name.decode(errors="replace"), data)
 
 
 def _check_end(repository: Repository, state: _Listing, listed: bool, old: str | None) -> None:
@@ -192,22 +192,22 @@ def missing_objects(repository: Repository, head: str) -> list[str]:
     if found:
         return found
     try:
-        for _ in _stream(repository, head, None):
-            pass
+        broken = [blob.oid for blob in _stream(repository, head, None) if _is_broken(blob)]
     except _Broken:
         return _broken_objects(repository, head)
-    return []
+    return broken
 
 
 def _broken_objects(repository: Repository, head: str) -> list[str]:
     try:
-        return [
-            blob.oid
-            for blob in salvage(repository, head, None)
-            if blob.problem not in (None, too_large(blob.oid, blob.name).problem)
-        ]
+        return [blob.oid for blob in salvage(repository, head, None) if _is_broken(blob)]
     except WalDamaged as error:
         return [str(error.details["object"])]
+
+
+def _is_broken(blob: Blob) -> bool:
+    """Too large is not broken: nothing could mend it."""
+    return blob.problem not in (None, too_large(blob.oid, blob.name).problem)
 
 
 def find_attachment(repository: Repository, head: str, sha256_hex: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-from grit.git.blob import Blob
+from grit.git.blob import Blob, checked
 from grit.git.dialects import CHUNK_SUFFIX
 from grit.git.objects import commit_links, read_loose, tree_entries
 from grit.git.repository import Repository
@@ -36,6 +36,23 @@ def read_loose_tail(repository: Repository, head: str, old: str | None) -> list[
     return blobs if whole else None
 
 
+def is_loose_ancestor(repository: Repository, head: str, old: str) -> bool:
+    """Return whether a short line of loose commits leads from `head` back to `old`.
+
+    False says only that git has to be asked.
+    """
+    oid = head
+    for _ in range(_COMMITS_MAX):
+        if oid == old:
+            return True
+        found = read_loose(repository, oid)
+        parents = commit_links(found[1])[1] if found is not None else ()
+        if len(parents) != 1:
+            return False
+        oid = parents[0]
+    return False
+
+
 def _collect(repository: Repository, tree: str, path: str, blobs: list[Blob]) -> bool:
     found = read_loose(repository, tree)
     if found is None or found[0] != "tree" or path.count("/") > _TREE_DEPTH_MAX:
@@ -49,5 +66,5 @@ def _collect(repository: Repository, tree: str, path: str, blobs: list[Blob]) ->
             blob = read_loose(repository, entry.oid)
             if blob is None or blob[0] != "blob":
                 return False
-            blobs.append(Blob(entry.oid, name, blob[1], None))
+            blobs.append(checked(entry.oid, name, blob[1]))
     return True

@@ -8,6 +8,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from grit.core.errors import IoFailed
@@ -16,6 +17,7 @@ from grit.git.refs import sync_folder
 from grit.git.repository import Repository
 
 _HEADER_BYTES_MAX: Final = 64
+_STORE_ATTEMPTS_MAX: Final = 32
 _TREE_MODE: Final = b"40000"
 
 
@@ -54,7 +56,8 @@ class ObjectWriter:
         """Make the names of all written objects durable, where the user wants that."""
         try:
             for folder in self._folders:
-                sync_folder(folder)
+                with suppress(FileNotFoundError):  # packed meanwhile, and git syncs its packs
+                    sync_folder(folder)
         except OSError as error:
             raise IoFailed(
                 f"cannot sync the objects of the log: {error.strerror}; head unchanged",
@@ -63,17 +66,24 @@ class ObjectWriter:
         self._folders.clear()
 
     def _store(self, folder: str, path: str, framed: bytes) -> None:
+        packed = zlib.compress(framed, 1)
+        for attempt in range(_STORE_ATTEMPTS_MAX):
+            try:
+                return self._store_once(folder, path, packed)
+            except (FileNotFoundError, FileExistsError):
+                # `git gc` removes empty folders, and with --prune=now unfinished files too.
+                if attempt == _STORE_ATTEMPTS_MAX - 1:
+                    raise
+                self._make_folder(folder)
+
+    def _store_once(self, folder: str, path: str, packed: bytes) -> None:
         # Git's own name for unfinished objects: `git gc` clears away what a kill leaves.
         temporary = f"{folder}/tmp_obj_{os.urandom(6).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        try:
-            fd = os.open(temporary, flags, 0o444)
-        except FileNotFoundError:
-            self._make_folder(folder)
-            fd = os.open(temporary, flags, 0o444)
+        fd = os.open(temporary, flags, 0o444)
         try:
             try:
-                _write_all(fd, zlib.compress(framed, 1))
+                _write_all(fd, packed)
                 if self._durable:
                     os.fsync(fd)
                     self._folders.add(folder)
@@ -87,10 +97,13 @@ class ObjectWriter:
             raise
 
     def _make_folder(self, folder: str) -> None:
-        os.makedirs(folder, exist_ok=True)
-        if self._shared_mode:
-            executable = (self._shared_mode & 0o444) >> 2
-            os.chmod(folder, stat.S_ISGID | self._shared_mode | executable | 0o700)
+        try:
+            os.makedirs(folder, exist_ok=True)
+            if self._shared_mode:
+                executable = (self._shared_mode & 0o444) >> 2
+                os.chmod(folder, stat.S_ISGID | self._shared_mode | executable | 0o700)
+        except (FileExistsError, FileNotFoundError):
+            return  # removed again in between: the next attempt sees
         if self._durable:
             self._folders.add(self._repository.objects_dir)
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from grit.core.errors import WalDamaged
 from grit.core.limits import CHUNK_BYTES_MAX
-from grit.git.blob import Blob, too_large, unreadable
+from grit.git.blob import Blob, checked, too_large, unreadable
 from grit.git.catfile import CatFile
 from grit.git.dialects import CHUNK_SUFFIX
 from grit.git.objects import commit_links, tree_entries
@@ -79,4 +79,4 @@ def read_chunk(objects: CatFile, oid: str, name: str) -> Blob:
     if header.size > CHUNK_BYTES_MAX:
         return too_large(oid, name)
     found = objects.read(oid)
-    return unreadable(oid, name) if found is None else Blob(oid, name, found[1], None)
+    return unreadable(oid, name) if found is None else checked(oid, name, found[1])

@@ -203,11 +203,15 @@ class Wal:
         return None
 
     def contains(self, head: str, old: str) -> bool:
-        """Return whether `old` is `head` or among its ancestors; False when it is gone."""
-        if head == old:
-            return True
+        """Return whether `old` is `head` or among its ancestors; False when it is gone.
+
+        A short way of loose commits is walked without starting git.
+        """
+        from grit.git.loose_tail import is_loose_ancestor
         from grit.git.process import run
 
+        if is_loose_ancestor(self.repository, head, old):
+            return True
         return not run(self.repository.git_dir, "merge-base", "--is-ancestor", old, head).status
 
     def missing_objects(self, head: str) -> list[str]:

@@ -5,19 +5,16 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from grit.core import query as queries
-from grit.core.dependencies import Order, edges_of, topological_order
 from grit.core.errors import InvalidArgs, NotFound
 from grit.core.events import Event
-from grit.core.fold import fold
 from grit.core.ids import ActorId, IssueId
 from grit.core.issue import Issue, Summary
 from grit.core.limits import LIST_LIMIT_DEFAULT
 from grit.core.query import ME, Query, SortName, Term
 from grit.core.text import words
-from grit.services import actors
+from grit.services.find import resolve
 from grit.services.refresh import refresh
 from grit.services.workspace import Workspace
-from grit.services.write import resolve
 from grit.view.reader import ViewReader
 
 READY: Final = Term("is", ("ready",))
@@ -79,13 +76,16 @@ def _query(asked: Asked, now_ms: int) -> Query:
         terms += [
             Term("phrase" if len(piece) > 1 else "text", tuple(piece)) for piece in found if piece
         ]
-    sort = asked.sort or query.sort
+    # What can be done, and what waits, is read by urgency (spec/query.md, Order).
+    sort = asked.sort or query.sort or ("priority" if asked.terms else None)
     return Query(tuple(terms), sort, asked.reverse or query.reverse)
 
 
 def _resolve(workspace: Workspace, reader: ViewReader, query: Query) -> Query:
     if not any(term.kind in ("author", "assignee") for term in query.terms):
         return query
+    from grit.services import actors
+
     me = actors.current(workspace)
 
     def people(name: str) -> list[ActorId]:
@@ -109,7 +109,7 @@ def whole_issue(workspace: Workspace, text: str) -> Issue:
 
 def issue_of(reader: ViewReader, issue_id: IssueId) -> Issue:
     """Return the whole issue; raise NotFound when its creation has not arrived."""
-    issue = fold(reader.events_of(issue_id))
+    issue = reader.issue(issue_id)
     if issue is None:
         raise NotFound(f"no issue '{issue_id.hex()}'", id=issue_id.hex())
     return issue
@@ -191,13 +191,15 @@ class Ordered(NamedTuple):
 
 def topological(workspace: Workspace) -> Ordered:
     """Return the open issues, what must come first before what waits for it."""
+    from grit.core.dependencies import edges_of, topological_order
+
     reader = refresh(workspace)
     rows = {
         row.issue_id: row for row in reader.all_rows() if row.state == "open" and not row.deleted
     }
     edges = edges_of((row.issue_id, row.dependencies) for row in rows.values())
     created = {issue_id: row.created_ts for issue_id, row in rows.items()}
-    order: Order = topological_order(created, edges)
+    order = topological_order(created, edges)
     return Ordered([rows[issue_id] for issue_id in order.order], order.cycles, reader)
 
 

@@ -8,16 +8,16 @@ from grit.core.clock import next_ts
 from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed, NotFound
 from grit.core.events import ACTOR_ANNOUNCED, SHARED_TAG_MAX, Draft, Event, Payload, kind_name
 from grit.core.fold import advance, fold, summarise
-from grit.core.ids import ActorId, EventId, IssueId, parse_prefix
+from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Issue, Summary
 from grit.core.limits import APPEND_RETRIES_MAX
 from grit.services.actors import Signer, signer
+from grit.services.find import resolve
 from grit.services.refresh import refresh, show_append
 from grit.services.workspace import Workspace
 from grit.view.reader import ViewReader
 
 T = TypeVar("T")
-CANDIDATES_SHOWN = 10
 
 
 class Written(NamedTuple):
@@ -25,30 +25,6 @@ class Written(NamedTuple):
 
     events: Sequence[Event]
     head: str | None
-
-
-def resolve(reader: ViewReader, text: str) -> IssueId:
-    """Return the issue that a full id or a unique prefix names.
-
-    Raises InvalidArgs when it is malformed or ambiguous, NotFound when nothing matches.
-    """
-    prefix = parse_prefix(text)
-    found = reader.resolve(prefix)
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise NotFound(f"no issue '{prefix}'", id=prefix)
-    shown = found[:CANDIDATES_SHOWN]
-    titles = [
-        f"{row.issue_id.hex()[: len(prefix) + 4]} {row.title}"
-        for row in map(reader.summary, shown)
-        if row is not None
-    ]
-    more = "" if len(found) == len(shown) else "\n  ..."
-    raise InvalidArgs(
-        f"'{prefix}' is ambiguous:\n  " + "\n  ".join(titles) + more,
-        candidates=[issue_id.hex() for issue_id in shown],
-    )
 
 
 class Transaction:
@@ -160,16 +136,24 @@ def write(
 
 
 def store(
-    workspace: Workspace, events: Sequence[Event], subject: str, actor_id: ActorId
+    workspace: Workspace,
+    events: Sequence[Event],
+    subject: str,
+    actor_id: ActorId,
+    attachments: dict[str, bytes] | None = None,
 ) -> Written:
-    """Append sealed events (an import) as they are; those already in the log are left out."""
+    """Append sealed events (an import) as they are; those already in the log are left out.
+
+    `attachments`: contents by SHA-256 in hex, stored with the first of the new events.
+    """
     with workspace.wal.lock():
         for _ in range(APPEND_RETRIES_MAX):
             reader = refresh(workspace)
             fresh = [event for event in events if not reader.has_event(event)]
             if not fresh:
                 return Written((), reader.head())
-            head = _publish(workspace, reader.head(), fresh, {}, subject, actor_id)
+            contents = attachments or {}
+            head = _publish(workspace, reader.head(), fresh, contents, subject, actor_id)
             if head is not None:
                 return Written(fresh, head)
     raise Conflict("the log moved too often while appending; try again")

@@ -258,7 +258,8 @@ class Database:
                 metasync=False,
                 readahead=False,
                 mode=0o666,
-                max_spare_txns=2,
+                # A kept transaction would not survive that a forked child closes its copy.
+                max_spare_txns=0,
             )
         except lmdb.Error as error:
             self._damaged_inode = inode

@@ -18,7 +18,6 @@ WORD        word 00 issue_id(16)                            empty
 EVENT       seq(8)                                          crc, stored record
 """
 
-from hashlib import blake2b
 from typing import Final
 
 from grit.core.events import DEPENDENCY_TYPES, Event
@@ -108,6 +107,8 @@ def term_bytes(text: str) -> bytes:
 
 
 def _cut(data: bytes) -> bytes:
+    from hashlib import blake2b  # rare, and 2 ms to load
+
     kept = data[:_TERM_BYTES_KEPT].split(b"\0", 1)[0]
     return kept + b"\xff" + blake2b(data, digest_size=16).hexdigest().encode()
 

@@ -226,7 +226,7 @@ def _rows_of(txn: Txn, table: bytes) -> int:
 
 def _shared(left: str, right: str) -> int:
     """Return how many characters two strings of one length share at the start."""
-    return next(
-        (at for at, pair in enumerate(zip(left, right, strict=True)) if pair[0] != pair[1]),
-        len(left),
-    )
+    for at, (one, other) in enumerate(zip(left, right, strict=True)):
+        if one != other:
+            return at
+    return len(left)

@@ -155,11 +155,11 @@ def get_count(txn: Txn, prefix: bytes) -> int:
 def scan(
     txn: Txn, prefix: bytes, start: bytes | None = None, *, reverse: bool = False
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Yield key and value of the rows whose keys start with `prefix`, from `start` on."""
+    """Yield key and value of the rows under `prefix`, from `start` on (inclusive)."""
     cursor = txn.cursor()
     if reverse:
-        if cursor.set_range(keys.after(prefix)):
-            if not cursor.prev():
+        if cursor.set_range(keys.after(prefix) if start is None else start):
+            if cursor.key() != start and not cursor.prev():
                 return
         elif not cursor.last():
             return

@@ -1,14 +1,14 @@
 """Reading the whole view in portions: no transaction is open while a value is used."""
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heappop, heappush, merge
 from itertools import islice
 from typing import Final, NamedTuple, cast
 
 from grit.core.codec import decode_record, unpack
 from grit.core.errors import InvalidEvent
 from grit.core.events import Event
-from grit.core.ids import EventId, IssueId
+from grit.core.ids import IssueId
 from grit.core.issue import Summary
 from grit.view import keys
 from grit.view.database import Database, Txn
@@ -18,8 +18,8 @@ from grit.view.trust import ViewDoubt
 _PORTION: Final = 500
 
 Item = tuple[bytes, bytes]
-_Place = tuple[int, bytes, EventId, IssueId]
-"""Negated time, negated actor order, event and issue: sorts the newest first."""
+_Waiting = list[tuple[tuple[int, bytes], Iterator[Event], Event]]
+"""A heap of issues by their newest event not yet given out, the newest first."""
 
 
 class JournalEntry(NamedTuple):
@@ -76,25 +76,19 @@ def latest_events(database: Database) -> Iterator[Event]:
 
     Events whose issue has not arrived are left out, as are those of deleted issues.
     """
-    waiting: list[tuple[tuple[int, bytes], Iterator[Event], Event]] = []
-    for event_order, issue_id in _by_update(database):
-        while waiting and waiting[0][0][0] <= event_order:
+    waiting: _Waiting = []
+    updates = (_updates(database, state) for state in (keys.OPEN, keys.CLOSED))
+    for event_order, issue_id in merge(*updates):
+        # Equal times wait: the other issue's event may come first by its actor or id.
+        while waiting and waiting[0][0][0] < event_order:
             yield _take(waiting)
         _push(waiting, _backwards(database, issue_id))
     while waiting:
         yield _take(waiting)
 
 
-def _by_update(database: Database) -> Iterator[tuple[int, IssueId]]:
-    """Yield negated update time and id of the issues that are not deleted, newest first."""
-    open_ones = _updates(database, keys.OPEN)
-    closed_ones = _updates(database, keys.CLOSED)
-    from heapq import merge
-
-    return merge(open_ones, closed_ones)
-
-
 def _updates(database: Database, state: int) -> Iterator[tuple[int, IssueId]]:
+    """Yield negated update time and id of the issues in a state, newest first."""
     for items in portions(database, keys.index_prefix(keys.ALL, b"", state), size=50):
         for key, _ in items:
             yield -keys.updated_of(key[-24:-16]), IssueId(key[-16:])
@@ -109,9 +103,7 @@ def _backwards(database: Database, issue_id: IssueId) -> Iterator[Event]:
             yield decode_record(record)
 
 
-def _push(
-    waiting: list[tuple[tuple[int, bytes], Iterator[Event], Event]], events: Iterator[Event]
-) -> None:
+def _push(waiting: _Waiting, events: Iterator[Event]) -> None:
     event = next(events, None)
     if event is not None:
         # Inverted bytes make the order the exact reverse of the events' own.
@@ -119,7 +111,7 @@ def _push(
         heappush(waiting, ((-event.ts_unix_ms, inverted), events, event))
 
 
-def _take(waiting: list[tuple[tuple[int, bytes], Iterator[Event], Event]]) -> Event:
+def _take(waiting: _Waiting) -> Event:
     _, events, event = heappop(waiting)
     _push(waiting, events)
     return event

@@ -6,9 +6,10 @@ One path serves an own append, catching up and a rebuild.
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from grit.core.codec import Problem, pack
 from grit.core.events import (
@@ -36,6 +37,7 @@ from grit.view.rows import (
     get_row,
     issue_events,
     put_meta,
+    scan,
     seal,
 )
 
@@ -181,6 +183,7 @@ def _store(txn: Txn, records: Records, seq: int, valid: Validator | None) -> lis
     orders: list[tuple[bytes, bytes]] = []
     values: list[tuple[bytes, bytes]] = []
     issue = last = previous = b""
+    event_table = keys.EVENT
     for key, event, record in rows:
         if key == previous:
             if events and events[-1].event_id == event.event_id:
@@ -202,8 +205,9 @@ def _store(txn: Txn, records: Records, seq: int, valid: Validator | None) -> lis
         seq += 1
         events.append(event)
         orders.append((key, place))
-        values.append((keys.EVENT + place, seal(record)))
-    cursor.putmulti(orders, append=False)
+        # Spelled out: rows.seal.
+        values.append((event_table + place, crc32(record).to_bytes(4, "big") + record))
+    cursor.putmulti(orders)
     txn.cursor().putmulti(values, append=True)
     return events
 
@@ -257,17 +261,7 @@ def _fold(txn: Txn, news: list[Event], *, empty: bool) -> Change | None:
 
 
 def _count_is(txn: Txn, prefix: bytes, count: int) -> bool:
-    """Return whether exactly `count` keys start with `prefix`, given that no fewer do."""
-    cursor = txn.cursor()
-    cursor.set_range(prefix)
-    seen = 0
-    for key in cursor.iternext(keys=True, values=False):
-        if not key.startswith(prefix):
-            break
-        seen += 1
-        if seen > count:
-            return False
-    return True
+    return sum(1 for _ in islice(scan(txn, prefix), count + 1)) == count
 
 
 def _note_actors(txn: Txn, events: list[Event]) -> None:
@@ -276,7 +270,9 @@ def _note_actors(txn: Txn, events: list[Event]) -> None:
     announced: dict[ActorId, Event] = {}
     for event in events:
         tip = tips.get(event.actor_id)
-        if tip is None or _later(event, tip.ts_unix_ms, tip.event_id):
+        if tip is None or event.ts_unix_ms > tip.ts_unix_ms:
+            tips[event.actor_id] = event
+        elif event.ts_unix_ms == tip.ts_unix_ms and event.event_id > tip.event_id:
             tips[event.actor_id] = event
         if event.tag == ACTOR_ANNOUNCED and bytes(event.issue_id) == event.actor_id:
             known = announced.get(event.actor_id)

@@ -44,3 +44,28 @@ def fold_of(*events: Event) -> Issue:
 def summary_of(*events: Event) -> Summary:
     """Summarise events given in any order; there must be a creation."""
     return fold_of(*events).summary
+
+
+EXAMPLES: dict[int, tuple[object, ...]] = {
+    kinds.ISSUE_CREATED: ("Title", "Body", ("bug", "p0")),
+    kinds.ISSUE_UPDATED: ("Other", None),
+    kinds.COMMENT_ADDED: ("Comment",),
+    kinds.LABEL_ADDED: ("bug",),
+    kinds.LABEL_REMOVED: ("bug",),
+    kinds.STATE_CHANGED: ("closed",),
+    kinds.LINK_ADDED: ("https://example.org", "note"),
+    kinds.ASSIGNEE_ADDED: ("ann",),
+    kinds.ASSIGNEE_REMOVED: ("ann",),
+    kinds.ATTACHMENT_ADDED: ("a.txt", b"\x05" * 32, "text/plain"),
+    kinds.DEPENDENCY_ADDED: (bytes(OTHER), "blocks"),
+    kinds.DEPENDENCY_REMOVED: (bytes(OTHER), "blocks"),
+    kinds.CONTEXT_UPDATED: ("a.py", "python", (("f", "function", 1, 2),), "About", b"\x05" * 32),
+    kinds.PROJECT_CONTEXT_UPDATED: ("key", "value"),
+    kinds.ACTOR_ANNOUNCED: ("laptop", "Ann Example", "ann@example.org", b"\x06" * 32),
+    kinds.FIELD_SET: ("priority", "1"),
+    kinds.COMMENT_EDITED: (b"\x07" * 32, "Edited"),
+    kinds.COMMENT_REDACTED: (b"\x07" * 32, "secret"),
+    kinds.ISSUE_DELETED: ("spam",),
+    kinds.ISSUE_RESTORED: ("no spam",),
+}
+"""One valid payload of every kind."""

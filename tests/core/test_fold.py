@@ -149,9 +149,7 @@ STEPS = st.one_of(
 def histories(draw: st.DrawFn) -> list[Event]:
     """Draw a creation and steps with times that often tie."""
     steps = draw(st.lists(st.tuples(STEPS, st.integers(0, 4)), max_size=12))
-    return [created(ts=NOW_MS + 1)] + [
-        event(*step, ts=NOW_MS + offset) for step, offset in steps
-    ]
+    return [created(ts=NOW_MS + 1)] + [event(*step, ts=NOW_MS + offset) for step, offset in steps]
 
 
 @given(histories(), st.randoms(use_true_random=False))

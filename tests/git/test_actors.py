@@ -129,6 +129,7 @@ SCALARS = st.one_of(
 )
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=3))
+TABLES = st.dictionaries(KEYS, VALUES, max_size=3)
 
 
 @given(

@@ -58,6 +58,33 @@ def test_fault_3_damaged_chunk_or_tree(log, git, five, loose_path, how, what):
     assert oid in log.wal.missing_objects(heads[-1])
 
 
+def test_fault_3_another_object_under_the_name(log, git, five, loose_path):
+    """A whole object with other contents than its id says is broken, however it is read."""
+    chunks, heads = five
+    first, last = (git(log.folder, "rev-parse", f"{heads[n]}:") for n in (0, 4))
+    wrong, right = (
+        loose_path(log.folder, git(log.folder, "ls-tree", "--object-only", tree))
+        for tree in (first, last)
+    )
+    os.chmod(right, 0o644)
+    right.write_bytes(wrong.read_bytes())
+    blobs = _blobs(log, heads[1])
+    assert _good(blobs) == set(chunks[2:4])
+    assert len(_problems(blobs)) == 1
+    assert log.wal.missing_objects(heads[4]) == [blob.oid for blob in blobs if blob.problem]
+
+
+def test_an_empty_object_is_written_again(log, git, loose_path):
+    """What a power loss left empty does not pass for the object of a new append."""
+    chunk = log.chunk()
+    oid = git(log.folder, "hash-object", "--stdin", stdin=chunk)
+    path = loose_path(log.folder, oid)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    log.append(chunk)
+    assert log.read() == [chunk]
+
+
 @pytest.mark.parametrize("how", ["missing", "empty", "flipped"])
 def test_fault_3_damaged_commit(log, five, loose_path, how):
     """A commit that cannot be read is an error that names it: never a part shown as the whole."""

@@ -5,7 +5,9 @@ from hashlib import blake2b
 
 import pytest
 
+from grit.core.codec import encode_chunk, seal
 from grit.core.errors import InvalidArgs
+from grit.core.events import Draft
 from grit.git.dialects import GRIT
 from grit.git.wal import Wal
 
@@ -107,3 +109,17 @@ def _array_head(count):
     if count < 65_536:
         return b"\x99" + count.to_bytes(2, "big")
     return b"\x9a" + count.to_bytes(4, "big")
+
+
+def test_grite_files_chunks_under_the_day_of_their_first_event(log, git, write_commit):
+    """The folder is the UTC day of the first event, whatever the time of the append."""
+    events = [
+        seal(Draft(bytes(16), 3, (text,)), bytes(16), ts_unix_ms, None)
+        for text, ts_unix_ms in (("a", 951_782_399_999), ("b", 1_700_000_000_000))
+    ]
+    write_commit(log.folder, "refs/grite/wal", _old_commit(log.chunk(b"GRITECNK"), None))
+    log.wal = Wal(log.wal.repository)
+    head = log.append(encode_chunk(events, b"GRITECNK")).head
+    names = git(log.folder, "ls-tree", "-r", "--name-only", head).splitlines()
+    assert names[0].startswith("events/2000/02/28/")
+    assert git(log.folder, "log", "-1", "--format=%s", head) == "WAL: 2 events from 00010203"

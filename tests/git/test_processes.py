@@ -63,7 +63,7 @@ def test_fault_6_writers_beside_pack_refs_and_gc(log, git):
 
 
 def test_regression_17_writers_beside_plain_git(log, git):
-    """Somebody who moves the log with plain git beside a writer loses nothing and breaks nothing."""
+    """Somebody who moves the log with plain git beside a writer neither loses nor breaks it."""
     writer = _start(log.folder, "p", 20)
     tree = git(log.folder, "mktree")
     moved = 0

@@ -97,8 +97,9 @@ def test_fault_2_ref_damaged_or_symbolic(repository, git_repository, git, heads,
     path.parent.mkdir(parents=True)
     path.write_text(content)
     for old in (None, heads[0]):
-        with pytest.raises(WalDamaged, match=REF):
+        with pytest.raises(WalDamaged, match=REF) as refused:
             swap_ref(repository, REF, old, heads[1])
+        assert ("symbolic ref" in str(refused.value)) is content.startswith("ref:")
     assert path.read_text() == content
     assert git(git_repository, "rev-parse", "refs/heads/main") == heads[0]
 

@@ -320,3 +320,40 @@ def test_a_new_process_without_any_git_state(log):
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.stdout.strip() == log.wal.head()
     assert discover(str(log.folder), {}) == log.wal.repository
+
+
+def test_contains_follows_parents(log, git, monkeypatch):
+    """A head contains itself and its ancestors, loose or packed, and nothing that is gone."""
+    heads = [log.append().head for _ in range(3)]
+    tree = git(log.folder, "mktree")
+    stranger = git(log.folder, "commit-tree", tree, "-m", "elsewhere")
+    for _ in range(2):
+        assert log.wal.contains(heads[2], heads[2])
+        assert log.wal.contains(heads[2], heads[0])
+        assert not log.wal.contains(heads[0], heads[2])
+        assert not log.wal.contains(heads[2], stranger)
+        assert not log.wal.contains(heads[2], "1" * 40)
+        git(log.folder, "gc", "-q")
+    fresh = log.append().head
+    monkeypatch.setattr(subprocess, "run", None)
+    assert log.wal.contains(log.append().head, fresh)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+def test_read_only_repository_is_read_and_refuses_writes(log):
+    """On a read-only file system the log is read, and an append is an error with its cause."""
+    chunk = log.chunk()
+    log.append(chunk)
+    folder = str(log.folder)
+    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode != 0:
+        pytest.skip("this system lets nobody mount here")
+    try:
+        remount = ["mount", "-o", "remount,bind,ro", folder]
+        if subprocess.run(remount, capture_output=True).returncode != 0:
+            pytest.skip("this system lets nobody mount here")
+        fresh = Wal(discover(folder, {}))
+        assert [blob.data for blob in fresh.read(fresh.head() or "", None)] == [chunk]
+        with pytest.raises(IoFailed, match="Read-only"):
+            log.append()
+    finally:
+        subprocess.run(["umount", folder], check=True)

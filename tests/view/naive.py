@@ -137,7 +137,7 @@ def shuffled_batches(events: list[Event], seed: int) -> list[list[Event]]:
     random.shuffle(delivered)
     batches: list[list[Event]] = [[]]
     for event in delivered:
-        if random.random() < 0.3:
+        if random.random() < 0.15:
             batches.append([])
         batches[-1].append(event)
     return batches

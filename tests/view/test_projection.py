@@ -3,17 +3,14 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
-from grit.core.codec import Problem, encode_record, seal
-from grit.core.events import Draft, Event
+from grit.core.events import Event
 from grit.core.query import SORT_NAMES, Query, Term
 from grit.view import keys
 from grit.view.database import Database
-from grit.view.indexing import is_open
 from grit.view.reader import ViewReader
 from grit.view.rows import get_row, scan
 from grit.view.writer import rebuilding, writing
@@ -122,10 +119,13 @@ def terms(draw: st.DrawFn) -> Term:
         values = st.sampled_from(("1", "high", "0", "odd", "epic", "v", "v" * 300, ""))
         return Term("field", (draw(values),), key=key, negated=negated)
     if kind == "text":
-        return Term("text", (draw(st.sampled_from(("cra", "ready", "日", "e", "emile"))),),
-                    negated=negated)
+        return Term(
+            "text", (draw(st.sampled_from(("cra", "ready", "日", "e", "emile"))),), negated=negated
+        )
     if kind == "phrase":
-        words = draw(st.lists(st.sampled_from(("crash", "race", "日", "本")), min_size=1, max_size=2))
+        words = draw(
+            st.lists(st.sampled_from(("crash", "race", "日", "本")), min_size=1, max_size=2)
+        )
         return Term("phrase", tuple(words), negated=negated)
     if kind in ("range", "priority"):
         name = draw(st.sampled_from(("updated", "created"))) if kind == "range" else "priority"
