@@ -1,5 +1,6 @@
 """Commands that show issues: list, show, ready, blocked, search, attachments, dependencies."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -228,13 +229,17 @@ def attachment_list(run: Context, issue: str) -> None:
 @click.pass_obj
 def attachment_get(run: Context, issue: str, name: str, output: str | None) -> None:
     """Write an attachment to a file, by default under its own name."""
+    from grit.core.escape import escape
     from grit.services.attachments import content_of, save
 
     found, content = content_of(run.workspace, issue, name)
+    if output == "-":
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
     path = save(found.name, content, output)
     data = {"name": found.name, "sha256": found.sha256.hex(), "path": path}
-    if path is not None:
-        run.show(data, lambda: [f"wrote {path}"])
+    run.show(data, lambda: [f"wrote {escape(path)}"])
 
 
 @click.command(cls=GritCommand, name="list")

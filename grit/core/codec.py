@@ -1,4 +1,4 @@
-"""Canonical CBOR: event ids, records, chunks and rows; the only door to cbor2 (spec/encoding.md)."""
+"""Canonical CBOR: event ids, records, chunks, rows; the only door to cbor2 (spec/encoding.md)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -8,7 +8,7 @@ import cbor2
 
 from grit.core import limits
 from grit.core.errors import InvalidArgs, InvalidEvent
-from grit.core.events import ISSUE_CREATED, Draft, Event, Payload, Value, check_payload
+from grit.core.events import CONTEXT_UPDATED, ISSUE_CREATED, Draft, Event, Value, check_payload
 from grit.core.ids import ActorId, EventId
 
 MAGIC: Final = b"GRITCHNK"
@@ -24,6 +24,7 @@ _RECORD_HEAD_BYTES: Final = 35
 """An array of eight and the event_id: what a record has where a preimage has its head."""
 _SIG_NULL_BYTES: Final = 1
 _SIG_BYTES: Final = 2 + limits.SIGNATURE_BYTES
+_HEAD_BYTES_MAX: Final = 9
 _NOT_CANONICAL: Final = "not canonical CBOR"
 
 
@@ -34,6 +35,7 @@ class Digest(Protocol):
         """Return the hash."""
 
 
+Symbols = tuple[tuple[str, str, int, int], ...]
 Hasher = Callable[[bytes], Digest]
 """BLAKE2b-256."""
 
@@ -95,7 +97,7 @@ def unpack(data: bytes) -> Value:
 
 
 def seal(draft: Draft, actor_id: ActorId, ts_unix_ms: int, parent: EventId | None) -> Event:
-    """Return the unsigned event of a draft: labels sorted, bounds checked, id computed.
+    """Return the unsigned event of a draft: labels and symbols sorted, bounds checked, id computed.
 
     Raises InvalidArgs when the payload breaks a bound (spec/events.md, Bounds).
     """
@@ -104,6 +106,9 @@ def seal(draft: Draft, actor_id: ActorId, ts_unix_ms: int, parent: EventId | Non
         title, body, labels = payload
         names: list[str] = sorted(set(cast(tuple[str, ...], labels)), key=_utf8)
         payload = (title, body, tuple(names))
+    elif tag == CONTEXT_UPDATED:
+        path, language, symbols, *rest = payload
+        payload = (path, language, tuple(sorted(cast(Symbols, symbols))), *rest)
     if not 0 <= ts_unix_ms <= limits.TS_UNIX_MS_MAX:
         raise InvalidArgs(f"the time {ts_unix_ms} is out of bounds: this issue's clock is damaged")
     try:
@@ -169,6 +174,9 @@ def decode_chunk(data: bytes) -> DecodedChunk:
         body, count = _open_chunk(data)
     except InvalidEvent as error:
         return DecodedChunk([], [Problem(None, str(error), None)])
+    if len(body) > _HEAD_BYTES_MAX + limits.CHUNK_TARGET_BYTES:
+        # Larger than what many records fill: the items are counted before any is made.
+        return _decode_slowly(body, count)
     try:
         values = cast(tuple[object, ...], _loads(body))
         raws = [cbor2.dumps(value) for value in values]
@@ -199,7 +207,8 @@ def _open_chunk(data: bytes) -> tuple[bytes, int]:
     major, count, _ = _item_head(body, 0)
     if major != 4:
         raise InvalidEvent(_NOT_CANONICAL)
-    if count * limits.RECORD_BYTES_MIN > len(body):
+    # Few records are walked whatever they claim: a short or missing one costs only itself.
+    if count > limits.CHUNK_EVENTS_MAX and count * limits.RECORD_BYTES_MIN > len(body):
         raise InvalidEvent("a chunk that claims more records than it can hold")
     if count == 0 and len(body) > 1:
         raise InvalidEvent(_NOT_CANONICAL)
@@ -249,6 +258,8 @@ def _decode_slowly(body: bytes, count: int) -> DecodedChunk:
     problems: list[Problem] = []
     at = _item_head(body, 0)[2]
     budget = [limits.CBOR_ITEMS_MAX]
+    if at != _head_bytes(count):
+        problems.append(Problem(None, _NOT_CANONICAL, None))
     for index in range(count):
         try:
             end = _skip_item(body, at, budget)
@@ -292,9 +303,9 @@ def _item_head(data: bytes, at: int) -> tuple[int, int, int]:
 
 def _skip_item(data: bytes, at: int, budget: list[int]) -> int:
     """Return the position behind the item at `at`; `budget[0]` bounds the items walked."""
-    open_items = 1
+    open_items = [1]
     while open_items:
-        open_items -= 1
+        open_items[-1] -= 1
         budget[0] -= 1
         if budget[0] < 0:
             raise InvalidEvent("too many items")
@@ -302,7 +313,11 @@ def _skip_item(data: bytes, at: int, budget: list[int]) -> int:
         if major in (2, 3):
             at += argument
         elif major in (4, 5, 6):
-            open_items += argument if major == 4 else 2 * argument if major == 5 else 1
-        if at > len(data) or open_items > len(data):
+            open_items.append(argument if major == 4 else 2 * argument if major == 5 else 1)
+        if at > len(data) or open_items[-1] > len(data):
             raise InvalidEvent("cut short")
+        if len(open_items) > limits.CBOR_DEPTH_WALKED_MAX:
+            raise InvalidEvent("nested too deep")
+        while open_items and not open_items[-1]:
+            open_items.pop()
     return at

@@ -1,4 +1,4 @@
-"""Every bound of the formats and rules, checked on encode and on decode (spec/events.md, Bounds)."""
+"""Every bound of the formats and rules, checked on encode and decode (spec/events.md, Bounds)."""
 
 from typing import Final
 
@@ -31,8 +31,10 @@ CHUNK_TARGET_BYTES: Final = 4 * 1024 * 1024
 CHUNK_BYTES_MAX: Final = 16 * 1024 * 1024
 """A reader sets a larger chunk aside without reading it."""
 CBOR_DEPTH_MAX: Final = 8
+CBOR_DEPTH_WALKED_MAX: Final = 1_000
+"""Deeper nesting than this makes the rest of a chunk unreadable, not only its own record."""
 CBOR_ITEMS_MAX: Final = 1_000_000
-"""Items that the slow reading of a damaged chunk walks before it gives up."""
+"""Items that the slow reading of a damaged or large chunk walks before it gives up."""
 RECORD_BYTES_MIN: Final = 74
 """The smallest record: header, three ids, time, null parent, kind, empty payload, no signature."""
 APPEND_CHUNKS_MAX: Final = 16

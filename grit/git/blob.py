@@ -1,14 +1,9 @@
 """What a reader of the log delivers: one chunk file, or why it cannot be had."""
 
-from hashlib import blake2b
-from typing import Final, NamedTuple
+from hashlib import sha1, sha256
+from typing import NamedTuple
 
 from grit.core.limits import CHUNK_BYTES_MAX
-
-_HEX: Final = frozenset("0123456789abcdef")
-_HASH_CHARS: Final = 64
-_SUFFIX_CHARS: Final = len(".bin")
-_NAME_CHARS: Final = _HASH_CHARS + _SUFFIX_CHARS
 
 
 class Blob(NamedTuple):
@@ -22,15 +17,16 @@ class Blob(NamedTuple):
 
 
 def checked(oid: str, name: str, data: bytes) -> Blob:
-    """Return the chunk file, or the problem when it is not what its name says.
+    """Return the chunk file, or the problem when its bytes are not those of its object id.
 
-    Git does not compare a loose object with its id when it delivers it, so the name, which is the
-    chunk's BLAKE2b-256, is what tells damage. Names that are no hash say nothing.
+    Git does not make this check when it delivers an object. The name is not looked at: a chunk
+    that somebody lists under a false name is still a chunk.
     """
-    stem = name[-_NAME_CHARS:-_SUFFIX_CHARS]
-    if len(stem) == _HASH_CHARS and stem != blake2b(data, digest_size=32).hexdigest():
-        if _HEX.issuperset(stem) and name[:-_NAME_CHARS][-1:] in ("", "/"):
-            return Blob(oid, name, None, f"blob {oid} is broken: its hash is not its name")
+    head = b"blob %d\0" % len(data)
+    digest = sha256(head) if len(oid) == 64 else sha1(head, usedforsecurity=False)
+    digest.update(data)
+    if digest.hexdigest() != oid:
+        return Blob(oid, name, None, f"blob {oid} is broken: it has other contents")
     return Blob(oid, name, data, None)
 
 

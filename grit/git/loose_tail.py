@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-from grit.git.blob import Blob, checked
+from grit.git.blob import Blob
 from grit.git.dialects import CHUNK_SUFFIX
 from grit.git.objects import commit_links, read_loose, tree_entries
 from grit.git.repository import Repository
@@ -66,5 +66,5 @@ def _collect(repository: Repository, tree: str, path: str, blobs: list[Blob]) ->
             blob = read_loose(repository, entry.oid)
             if blob is None or blob[0] != "blob":
                 return False
-            blobs.append(checked(entry.oid, name, blob[1]))
+            blobs.append(Blob(entry.oid, name, blob[1], None))
     return True

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import Conflict, InvalidArgs
 from grit.core.limits import ATTACHMENT_BYTES_MAX
-from grit.git.blob import Blob
 from grit.git.dialects import (
     ATTACHMENTS,
     GRIT,
@@ -22,6 +21,7 @@ from grit.git.refs import read_ref, swap_ref, sync_folder
 from grit.git.repository import Repository
 
 if TYPE_CHECKING:
+    from grit.git.blob import Blob
     from grit.git.objects import ObjectWriter
 
 StoredObject = tuple[str, bytes]
@@ -90,7 +90,7 @@ class Wal:
         """Return the lock that a writer holds around refresh and append."""
         return FileLock(f"{self.repository.grit_dir}/wal.lock-file")
 
-    def read(self, head: str, old: str | None) -> Iterator[Blob]:
+    def read(self, head: str, old: str | None) -> "Iterator[Blob]":
         """Yield the chunk files of `head` that `old` does not have, oldest first.
 
         Raises HeadUnknown when `old` is gone, WalDamaged for a missing commit, GitFailed for a

@@ -1,7 +1,6 @@
 """Use cases of attachments: find the content, and write it to a safe place."""
 
 import os
-import sys
 
 from grit.core.errors import Conflict, InvalidArgs, IoFailed, NotFound, WalDamaged
 from grit.core.issue import Attachment
@@ -26,16 +25,12 @@ def content_of(workspace: Workspace, issue: str, name: str) -> tuple[Attachment,
     return found[-1], content
 
 
-def save(name: str, content: bytes, output: str | None) -> str | None:
-    """Write the content; return the path, or None when it went to stdout.
+def save(name: str, content: bytes, output: str | None) -> str:
+    """Write the content to a file and return its path.
 
     Without `output` it goes into the current folder under its own name, when that is safe, and
     never over a file that exists. Raises InvalidArgs, Conflict or IoFailed.
     """
-    if output == "-":
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-        return None
     mode = os.O_WRONLY | os.O_CREAT | (os.O_EXCL if output is None else os.O_TRUNC)
     if output is None:
         try:

@@ -1,6 +1,7 @@
 """The export as one static page: works from a file, without network (spec/exchange.md, HTML)."""
 
 import html
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
@@ -45,6 +46,8 @@ dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.1rem .8rem;
 margin:.2rem 0 .8rem;
 font-size:.85rem}
 dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}
+pre{margin:.4rem 0 .8rem;padding:.5rem .7rem;overflow-x:auto;background:var(--bg);
+border:1px solid var(--line);border-radius:6px;font:.85em/1.45 ui-monospace,monospace}
 .comment{border-left:3px solid var(--line);padding-left:.7rem;margin:.6rem 0}
 code{font:.85em ui-monospace,monospace}a{color:var(--accent)}
 @media(max-width:32rem){summary time{display:none}.inside{padding-left:.6rem}}
@@ -77,6 +80,14 @@ show();jump();
 """
 
 
+_FENCED: Final = re.compile(
+    r"^ {0,3}```[^\n`]*\n(.*?)(?:^ {0,3}```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL
+)
+_SEEN_FROM_TARGET: Final = {
+    "depends_on": "blocks", "blocks": "depends on", "related_to": "related to",
+}  # fmt: skip
+
+
 def html_pieces(source: Exported) -> Iterator[str]:
     """Yield the page; the newest issue comes first."""
     policy = (
@@ -91,8 +102,8 @@ def html_pieces(source: Exported) -> Iterator[str]:
         f"<title>Issues</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Issues</h1>\n"
         '<form hidden role="search"><input name="q" type="search" placeholder="Search" '
         'aria-label="Search" autocomplete="off"><select name="state" aria-label="State">'
-        '<option value="open">Open</option><option value="closed">Closed</option>'
-        '<option value="" selected>All</option></select><output></output></form>\n<main>\n'
+        '<option value="open" selected>Open</option><option value="closed">Closed</option>'
+        '<option value="">All</option></select><output></output></form>\n<main>\n'
     )
     for issue in issues(source, newest_first=True):
         yield from _issue(source, issue)
@@ -108,9 +119,24 @@ def _text(text: str) -> str:
     return html.escape(escape(text.replace("\r\n", "\n"), multiline=True))
 
 
+def _prose(text: str) -> str:
+    """Return a body or comment: fenced code set apart, all else as it was typed."""
+    parts = _FENCED.split(_text(text))
+    blocks = [
+        f"<pre>{part}</pre>" if at % 2 else f'<div class="text">{part.strip(chr(10))}</div>'
+        for at, part in enumerate(parts)
+        if part.strip()
+    ]
+    return "".join(blocks)
+
+
 def _time(ts_unix_ms: int) -> str:
     stamp = format_ms(ts_unix_ms)
     return f'<time datetime="{stamp}" title="{stamp}">{stamp[:10]}</time>'
+
+
+def _minute(ts_unix_ms: int) -> str:
+    return format_ms(ts_unix_ms)[:16].replace("T", " ") + " UTC"
 
 
 def _issue(source: Exported, issue: Issue) -> Iterator[str]:
@@ -130,7 +156,7 @@ def _issue(source: Exported, issue: Issue) -> Iterator[str]:
         yield f"<dt>{_text(name)}</dt><dd>{value}</dd>"
     yield "</dl>\n"
     if issue.body.strip():
-        yield f'<div class="text">{_text(issue.body)}</div>\n'
+        yield _prose(issue.body) + "\n"
     for comment in issue.comments:
         yield _comment(source, comment)
     yield "</div></details>\n"
@@ -140,7 +166,7 @@ def _facts(source: Exported, issue: Issue) -> Iterator[tuple[str, str]]:
     """Yield names and values; the values are HTML."""
     row = issue.summary
     yield "id", f"<code>{row.issue_id.hex()}</code>"
-    yield "opened", f"{format_ms(row.created_ts)} by {_text(source.names(row.author))}"
+    yield "opened", f"{_minute(row.created_ts)} by {_text(source.names(row.author))}"
     if row.assignees:
         yield "assignees", _text(", ".join(row.assignees))
     for key, value in row.fields:
@@ -148,7 +174,7 @@ def _facts(source: Exported, issue: Issue) -> Iterator[tuple[str, str]]:
     for edge in row.dependencies:
         yield edge.dep_type.replace("_", " "), _reference(source, edge.target.hex())
     for source_id, dep_type in source.reader.dependents(row.issue_id):
-        yield f"{dep_type.replace('_', ' ')} (from)", _reference(source, source_id.hex())
+        yield _SEEN_FROM_TARGET.get(dep_type, dep_type), _reference(source, source_id.hex())
     for link in issue.links:
         note = f" ({_text(link.note)})" if link.note else ""
         yield "link", _link(link.url) + note
@@ -179,8 +205,8 @@ def _comment(source: Exported, comment: Comment) -> str:
     if comment.redacted is not None:
         text = f'<div class="text dim">redacted: {_text(comment.redacted)}</div>'
     else:
-        text = f'<div class="text">{_text(comment.body)}</div>'
+        text = _prose(comment.body)
     edited = " (edited)" if comment.edited_ts is not None else ""
     head = f'<span class="dim">{_text(source.names(comment.actor))} · '
-    stamp = format_ms(comment.ts_unix_ms)[:16].replace("T", " ")
+    stamp = _minute(comment.ts_unix_ms)
     return f'<div class="comment">{head}{stamp}{edited}</span>{text}</div>\n'

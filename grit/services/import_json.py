@@ -74,6 +74,7 @@ class _Intake:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.attachments: dict[str, bytes] = {}
+        self.places: dict[str, int] = {}
         self.refusals: list[Refusal] = []
         self.positions = {"events": 0, "attachments": 0}
         self.valid = 0
@@ -96,6 +97,7 @@ class _Intake:
             else:
                 digest, content = _attachment(shape)
                 self.attachments[digest] = content
+                self.places[digest] = position
                 self.size += len(content)
         except InvalidArgs as error:
             self.refusals.append(Refusal(name, position, error.message))
@@ -109,6 +111,13 @@ def _flush(workspace: Workspace, intake: _Intake, actor_id: ActorId) -> None:
     attachments = intake.attachments
     written = store(workspace, events, subject, actor_id, attachments)
     intake.added += len(written.events)
+    if not written.events:
+        # Contents travel with new events; without one there is no append to carry them.
+        intake.refusals += [
+            Refusal("attachments", intake.places[digest], "its event came without it before")
+            for digest in attachments
+            if workspace.wal.attachment(digest) is None
+        ]
     intake.events, intake.attachments, intake.size = [], {}, 0
 
 

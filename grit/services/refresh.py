@@ -1,6 +1,6 @@
 """Bring the view up to the log: catch up, or rebuild when in doubt."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from grit.core.errors import Busy, IoFailed
@@ -10,9 +10,8 @@ from grit.view.reader import ViewReader
 from grit.view.trust import ViewDoubt
 
 if TYPE_CHECKING:
-    from grit.core.codec import DecodedChunk, Problem
+    from grit.core.codec import Problem
     from grit.core.events import Event
-    from grit.git.blob import Blob
     from grit.git.wal import StoredObject
     from grit.view.writer import Writer
 
@@ -117,11 +116,15 @@ def _fill(workspace: Workspace, head: str | None, *, force: bool) -> None:
     from grit.view.writer import rebuilding
 
     with rebuilding(workspace.database, force=force) as writer:
+        # Somebody may have rebuilt it meanwhile: then only what is newer is missing.
         known = writer.head()
+        replaced = known is not None and (head is None or not workspace.wal.contains(head, known))
         if head is None:
             writer.apply((), None)
-        elif known != head:
+        elif known != head and not replaced:
             _feed(workspace, writer, head, known)
+    if replaced:
+        _fill(workspace, workspace.wal.head(), force=True)
 
 
 def _feed(workspace: Workspace, writer: "Writer", head: str, old: str | None) -> None:
@@ -129,13 +132,14 @@ def _feed(workspace: Workspace, writer: "Writer", head: str, old: str | None) ->
 
     The head moves with the last batch: what a kill leaves is read again, and known already.
     """
+    from grit.services.decoding import decoded
+
     progress = workspace.ports.progress
     progress.start("reading the log")
     records: list[tuple[Event, bytes]] = []
     problems: list[tuple[str, Problem]] = []
     try:
-        for decoded in _decoded(workspace.wal.read(head, old)):
-            oid, chunk = decoded
+        for oid, chunk in decoded(workspace.wal.read(head, old), whole_log=old is None):
             records += chunk.records
             problems += ((oid, problem) for problem in chunk.problems)
             progress.advance(len(chunk.records))
@@ -145,14 +149,3 @@ def _feed(workspace: Workspace, writer: "Writer", head: str, old: str | None) ->
         writer.apply(records, head, problems)
     finally:
         progress.done()
-
-
-def _decoded(blobs: Iterable["Blob"]) -> "Iterable[tuple[str, DecodedChunk]]":
-    from grit.core.codec import DecodedChunk, Problem, decode_chunk
-
-    for blob in blobs:
-        if blob.data is None:
-            problem = Problem(None, blob.problem or "unreadable", None)
-            yield blob.oid, DecodedChunk([], [problem])
-        else:
-            yield blob.oid, decode_chunk(blob.data)

@@ -7,7 +7,7 @@ a second copy of an event) is looked at again in a second reading, which sound l
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 

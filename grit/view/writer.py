@@ -270,9 +270,9 @@ def _note_actors(txn: Txn, events: list[Event]) -> None:
     announced: dict[ActorId, Event] = {}
     for event in events:
         tip = tips.get(event.actor_id)
-        if tip is None or event.ts_unix_ms > tip.ts_unix_ms:
-            tips[event.actor_id] = event
-        elif event.ts_unix_ms == tip.ts_unix_ms and event.event_id > tip.event_id:
+        if tip is None or (
+            event.ts_unix_ms >= tip.ts_unix_ms and _later(event, tip.ts_unix_ms, tip.event_id)
+        ):
             tips[event.actor_id] = event
         if event.tag == ACTOR_ANNOUNCED and bytes(event.issue_id) == event.actor_id:
             known = announced.get(event.actor_id)

