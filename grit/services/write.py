@@ -10,7 +10,7 @@ from grit.core.events import ACTOR_ANNOUNCED, SHARED_TAG_MAX, Draft, Event, Payl
 from grit.core.fold import advance, fold, summarise
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Issue, Summary
-from grit.core.limits import APPEND_RETRIES_MAX
+from grit.core.limits import APPEND_RETRIES_MAX, CLOCK_AHEAD_MS_MAX
 from grit.services.actors import Signer, signer
 from grit.services.find import resolve
 from grit.services.refresh import refresh, show_append
@@ -42,6 +42,10 @@ class Transaction:
         self._pending: dict[IssueId, list[Event]] = {}
         known = reader.actor(author.actor_id)
         self._parent: EventId | None = known.last_event_id if known else None
+        # An actor's times rise over all issues, so that its last event, the next parent, is plain.
+        # A forged one far ahead must not drag them along.
+        near = known is not None and known.last_ts <= now_ms + CLOCK_AHEAD_MS_MAX
+        self._last_ms = known.last_ts if known and near else None
         if author.announcement is not None and not (known and known.announced_ts is not None):
             self._seal(IssueId(author.actor_id), ACTOR_ANNOUNCED, author.announcement)
 
@@ -97,8 +101,8 @@ class Transaction:
         if issue_id not in self._seen:
             row = self.reader.summary(issue_id)
             self._seen[issue_id] = row.updated_ts if row else None
-        ts = next_ts(self._now_ms, self._seen[issue_id])
-        self._seen[issue_id] = ts
+        ts = next_ts(next_ts(self._now_ms, self._last_ms), self._seen[issue_id])
+        self._seen[issue_id] = self._last_ms = ts
         event = codec.seal(Draft(issue_id, tag, payload), self.author.actor_id, ts, self._parent)
         event = self.author.sign(event)
         self._parent = event.event_id
