@@ -35,9 +35,12 @@ def signer(workspace: Workspace) -> Signer:
     """Return who writes; the first write of a repository makes an actor, with a notice."""
     actor = current(workspace)
     if actor is None:
-        actor = create(workspace, make_default=True)
-        workspace.notice(f"first write here: made the actor '{actor.label}', as 'grit init' does")
-        set_refspecs(workspace)
+        actor, created = _first(workspace, key=True)
+        if created:
+            workspace.notice(
+                f"first write here: made the actor '{actor.label}', as 'grit init' does"
+            )
+            set_refspecs(workspace)
     name, email = person(workspace, actor.actor_id)
     announcement = (
         actor.label[:LABEL_CHARS_MAX],
@@ -149,6 +152,26 @@ def adopt_log(workspace: Workspace, added: list[str]) -> str | None:
     return None
 
 
+def _first(workspace: Workspace, *, key: bool) -> tuple[ActorFile, bool]:
+    """Return the actor that acts here, and whether it was made just now.
+
+    Two commands that come first at once make one actor. Where the settings were lost and the keys
+    were not, the oldest actor goes on.
+    """
+    from grit.git.filelock import FileLock
+
+    with FileLock(f"{workspace.repository.grit_dir}/actors.lock-file"):
+        actor = current(workspace)
+        if actor is not None:
+            return actor, False
+        known = files.list_actors(workspace.repository)
+        if not known:
+            return create(workspace, key=key, make_default=True), True
+        actor = min(known, key=lambda one: (one.created_ts, one.actor_id))
+        use(workspace, actor)
+        return actor, False
+
+
 class Initialised(NamedTuple):
     """What `init` found or made."""
 
@@ -160,15 +183,6 @@ class Initialised(NamedTuple):
 
 def init(workspace: Workspace, *, key: bool = True) -> Initialised:
     """Set the repository up; doing it again changes nothing."""
-    actor = current(workspace)
-    created = actor is None
-    if actor is None:
-        known = files.list_actors(workspace.repository)
-        if known:
-            # The configuration was lost, the keys were not: go on as the oldest actor.
-            actor = min(known, key=lambda one: (one.created_ts, one.actor_id))
-            use(workspace, actor)
-        else:
-            actor = create(workspace, key=key, make_default=True)
+    actor, created = _first(workspace, key=key)
     added = set_refspecs(workspace)
     return Initialised(actor, created, added, adopt_log(workspace, added))

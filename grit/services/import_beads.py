@@ -2,8 +2,9 @@
 
 import gc
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
+from grit.core.codec import encode_record
 from grit.core.events import Event
 from grit.core.ids import ActorId, IssueId
 from grit.services.actors import signer
@@ -13,6 +14,9 @@ from grit.services.refresh import refresh
 from grit.services.workspace import Workspace
 from grit.services.write import Written, store
 from grit.view.reader import ViewReader
+
+BYTES_MAX: Final = 32 * 1024 * 1024
+"""Records of one append: within limits.APPEND_CHUNKS_MAX chunks, each up to two of its target."""
 
 
 class Imported(NamedTuple):
@@ -39,11 +43,28 @@ def import_beads(workspace: Workspace, file: BinaryIO) -> Imported:
         if not translation.events:
             return Imported(translation, Written((), reader.head()))
         subject = f"import {translation.issues} issues from beads"
-        written = store(workspace, translation.events, subject, author.actor_id)
+        stored: list[Event] = []
+        head: str | None = None
+        for part in _parts(translation.events):
+            written = store(workspace, part, subject, author.actor_id)
+            stored += written.events
+            head = written.head
     finally:
         if enabled:
             gc.enable()
-    return Imported(translation, written)
+    return Imported(translation, Written(stored, head))
+
+
+def _parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """Yield portions that each fit into one append."""
+    start = size = 0
+    for at, event in enumerate(events):
+        weight = len(encode_record(event))
+        if size + weight > BYTES_MAX and at > start:
+            yield events[start:at]
+            start, size = at, 0
+        size += weight
+    yield events[start:]
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

@@ -27,6 +27,11 @@ def refresh(workspace: Workspace) -> ViewReader:
     brings it up to date, the state before that is served, with a notice.
     """
     head = workspace.wal.head()
+    if head is None and not workspace.database.exists():
+        # There is nothing to look at: a command that only reads creates nothing either.
+        workspace.use_database(Database.temporary())
+        _fill(workspace, None, force=True)
+        return ViewReader(workspace.database)
     reader = ViewReader(workspace.database)
     old: str | None = None
     try:

@@ -63,6 +63,10 @@ class Database:
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
         return Database(directory)
 
+    def exists(self) -> bool:
+        """Return whether there is a data file, good or bad."""
+        return os.path.exists(self._data_path)
+
     def close(self) -> None:
         """Close the environment; the next use opens it again."""
         env, self._env = self._env, None

@@ -308,6 +308,23 @@ def opened(folder: Path) -> Workspace:
     return open_workspace(str(folder), Ports(os.environ, lambda: 2_000_000_000_000, os.urandom))
 
 
+def test_a_large_export_goes_into_several_appends(
+    git_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each append stays within the bound; together they are the whole."""
+    import subprocess
+
+    monkeypatch.setattr("grit.services.import_beads.BYTES_MAX", 500)
+    text = "\n".join(json.dumps(record(id=f"bd-{n}")) for n in range(9)).encode()
+    workspace = opened(git_repository)
+    found = import_beads(workspace, io.BytesIO(text))
+    assert len(found.written.events) == len(found.translation.events)
+    count = ["git", "rev-list", "--count", str(found.written.head)]
+    commits = subprocess.run(count, cwd=git_repository, capture_output=True, check=True, timeout=30)
+    assert int(commits.stdout) > 2
+    assert import_beads(workspace, io.BytesIO(text)).written.events == ()
+
+
 def test_import_into_a_repository_is_idempotent_and_one_commit(git_repository: Path) -> None:
     """In a real repository: one append, a second import none, edits of people stay."""
     text = "\n".join(json.dumps(record(id=f"bd-{n}", title=f"T{n}")) for n in range(20)).encode()
