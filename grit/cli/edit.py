@@ -18,7 +18,8 @@ from grit.services.write import Transaction, write
 
 DONE: Final = {
     "create": "created", "update": "updated", "comment": "commented on", "close": "closed",
-    "reopen": "reopened", "label": "labelled", "assign": "assigned", "link": "linked",
+    "reopen": "reopened", "label": "labelled", "unlabel": "took labels off",
+    "assign": "assigned", "unassign": "unassigned", "link": "linked",
     "attach": "attached to", "depend": "added a dependency to",
     "undepend": "removed a dependency from", "comment-edit": "edited a comment of",
     "comment-redact": "redacted a comment of", "delete": "deleted", "restore": "restored",

@@ -196,6 +196,13 @@ KINDS: Final[dict[int, Kind]] = {
 _CHECKS: Final = {tag: tuple(check for _, check in kind.fields) for tag, kind in KINDS.items()}
 
 
+def _plain(value: Value) -> bool:
+    """Whether a value has one encoding only; floats, maps and tags have several."""
+    if type(value) is tuple:
+        return all(map(_plain, value))
+    return value is None or type(value) in (str, bytes, int, bool)
+
+
 def kind_name(tag: int) -> str:
     """Return the kind's name, or `Unknown` for a tag of a later version."""
     kind = KINDS.get(tag)
@@ -211,6 +218,8 @@ def check_payload(tag: int, payload: Value) -> None:
     if checks is None:
         if type(payload) is not tuple:
             raise InvalidEvent(f"the payload of unknown kind {tag} is not an array")
+        if not _plain(payload):
+            raise InvalidEvent(f"the payload of unknown kind {tag} is not canonical CBOR")
         return
     if type(payload) is not tuple or len(payload) != len(checks):
         raise InvalidEvent(f"the payload of {KINDS[tag].name} needs {len(checks)} fields")

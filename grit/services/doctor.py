@@ -212,11 +212,11 @@ def _restore_objects(workspace: Workspace) -> Iterator[str]:
 
 
 def _rebuild_view(workspace: Workspace) -> Iterator[str]:
-    """Build the view again, unless its memory is the only way back to a log that is broken."""
+    """Build the view again, unless it can be read and the log has holes that it may fill."""
     ref = checks.look_at_ref(workspace)
     if ref.problem is not None:
         return
-    if ref.head is not None:
+    if ref.head is not None and checks.look_at_view(workspace).stats is not None:
         _read_through(workspace, ref.head)
     stats = rebuild(workspace).stats
     yield f"built the view again: {stats.issue_count} issues, {stats.event_count} events"

@@ -248,9 +248,9 @@ class _Line:
 
 
 def safe_cell(text: str) -> str:
-    """Return the text so that no spreadsheet takes it for a formula."""
-    clean = text.replace("\x00", "\ufffd")
-    return "'" + clean if clean.lstrip(" ").startswith(_FORMULA) else clean
+    """Return the text so that neither a spreadsheet nor a terminal does what it says."""
+    clean = escape(text, multiline=True)
+    return "'" + clean if text.lstrip(" ").startswith(_FORMULA) else clean
 
 
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>#|~&])")

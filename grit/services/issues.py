@@ -9,7 +9,11 @@ from grit.core.errors import InvalidArgs, NotFound
 from grit.core.events import DEPENDENCY_TYPES, Event
 from grit.core.ids import EventId, IssueId, parse_prefix
 from grit.core.issue import Dependency, Issue, Summary
-from grit.core.limits import ATTACHMENT_BYTES_MAX, ATTACHMENT_NAME_BYTES_MAX
+from grit.core.limits import (
+    ATTACHMENT_BYTES_MAX,
+    ATTACHMENT_NAME_BYTES_MAX,
+    PREFIX_CHARS_MIN,
+)
 from grit.services.write import Transaction
 
 SHORT: Final = 7
@@ -25,7 +29,10 @@ class Change(NamedTuple):
     subject: str
 
 
-def _change(verb: str, row: Summary, events: Sequence[Event], **data: object) -> Change:
+def _change(
+    transaction: Transaction, verb: str, row: Summary, events: Sequence[Event], **data: object
+) -> Change:
+    row = transaction.find(row.issue_id) or row
     event_id = events[-1].event_id if events else None
     return Change(row.issue_id, event_id, data, f"{verb} {row.issue_id.hex()[:SHORT]} {row.title}")
 
@@ -57,7 +64,7 @@ def create(
     )
     events = transaction.add(drafts)
     # The creation is what a caller wants to name, not the last of its companions.
-    return _change("create", transaction.summary(issue_id), events[:1])
+    return _change(transaction, "create", transaction.summary(issue_id), events[:1])
 
 
 def update(
@@ -72,7 +79,7 @@ def update(
     known = transaction.issue(transaction.resolve(issue))
     values = _resolve_parent(transaction, fields or {})
     drafts = decide.update(known, title=title, body=body, fields=values)
-    return _change("update", known.summary, transaction.add(drafts))
+    return _change(transaction, "update", known.summary, transaction.add(drafts))
 
 
 def _resolve_parent(
@@ -87,7 +94,7 @@ def _resolve_parent(
 def comment(transaction: Transaction, issue: str, body: str) -> Change:
     """Add a comment."""
     row = transaction.summary(transaction.resolve(issue))
-    return _change("comment", row, transaction.add(decide.comment(row, body)))
+    return _change(transaction, "comment", row, transaction.add(decide.comment(row, body)))
 
 
 def set_state(transaction: Transaction, issue: str, state: str, body: str | None = None) -> Change:
@@ -97,7 +104,9 @@ def set_state(transaction: Transaction, issue: str, state: str, body: str | None
     if body is not None:
         events += transaction.add(decide.comment(row, body))
     events += transaction.add(decide.set_state(row, state))
-    return _change("close" if state == "closed" else "reopen", row, events, state=state)
+    return _change(
+        transaction, "close" if state == "closed" else "reopen", row, events, state=state
+    )
 
 
 def label(
@@ -106,7 +115,7 @@ def label(
     """Add and remove labels."""
     row = transaction.summary(transaction.resolve(issue))
     events = transaction.add(decide.label(row, add, remove))
-    return _change("label", row, events, label=[*add, *remove])
+    return _change(transaction, "label" if add else "unlabel", row, events, label=[*add, *remove])
 
 
 def assign(
@@ -116,14 +125,16 @@ def assign(
     row = transaction.summary(transaction.resolve(issue))
     added, removed = people(transaction, add), people(transaction, remove)
     events = transaction.add(decide.assign(row, added, removed))
-    return _change("assign", row, events, assignee=[*added, *removed])
+    return _change(
+        transaction, "assign" if add else "unassign", row, events, assignee=[*added, *removed]
+    )
 
 
 def link(transaction: Transaction, issue: str, url: str, note: str | None) -> Change:
     """Add a link."""
     known = transaction.issue(transaction.resolve(issue))
     events = transaction.add(decide.link(known, url, note))
-    return _change("link", known.summary, events, url=url, note=note)
+    return _change(transaction, "link", known.summary, events, url=url, note=note)
 
 
 def attach(transaction: Transaction, issue: str, name: str, content: bytes, mime: str) -> Change:
@@ -138,7 +149,9 @@ def attach(transaction: Transaction, issue: str, name: str, content: bytes, mime
     events = transaction.add(decide.attach(known, name, digest.digest(), mime))
     if events:
         transaction.attachments[digest.hexdigest()] = content
-    return _change("attach", known.summary, events, name=name, sha256=digest.hexdigest())
+    return _change(
+        transaction, "attach", known.summary, events, name=name, sha256=digest.hexdigest()
+    )
 
 
 def check_attachment_name(name: str) -> None:
@@ -163,7 +176,9 @@ def add_dependency(transaction: Transaction, issue: str, target: str, dep_type: 
     drafts = decide.add_dependency(
         row, other.issue_id, dep_type, mirrored, _cycle(transaction, row, other, dep_type)
     )
-    return _dependency_change("depend", row, other.issue_id, dep_type, transaction.add(drafts))
+    return _dependency_change(
+        transaction, "depend", row, other.issue_id, dep_type, transaction.add(drafts)
+    )
 
 
 def remove_dependency(transaction: Transaction, issue: str, target: str, dep_type: str) -> Change:
@@ -178,13 +193,20 @@ def remove_dependency(transaction: Transaction, issue: str, target: str, dep_typ
             raise
         target_id = IssueId(bytes.fromhex(target))
     drafts = decide.remove_dependency(row, transaction.find(target_id), target_id, dep_type)
-    return _dependency_change("undepend", row, target_id, dep_type, transaction.add(drafts))
+    return _dependency_change(
+        transaction, "undepend", row, target_id, dep_type, transaction.add(drafts)
+    )
 
 
 def _dependency_change(
-    verb: str, row: Summary, target: IssueId, dep_type: str, events: Sequence[Event]
+    transaction: Transaction,
+    verb: str,
+    row: Summary,
+    target: IssueId,
+    dep_type: str,
+    events: Sequence[Event],
 ) -> Change:
-    return _change(verb, row, events, target=target.hex(), dep_type=dep_type)
+    return _change(transaction, verb, row, events, target=target.hex(), dep_type=dep_type)
 
 
 def _check_dep_type(dep_type: str) -> None:
@@ -200,7 +222,10 @@ def _cycle(
     if edge is None or edge.before == edge.after:
         return None
     cycle = find_cycle(lambda issue_id: issues_before(transaction, issue_id), edge)
-    return None if cycle is None else [issue_id.hex()[:SHORT] for issue_id in cycle]
+    if cycle is None:
+        return None
+    # The new edge leads from the end of the path back to its start.
+    return [issue_id.hex()[:SHORT] for issue_id in (*cycle, cycle[0])]
 
 
 def issues_before(transaction: Transaction, issue_id: IssueId) -> set[IssueId]:
@@ -224,7 +249,7 @@ def edit_comment(transaction: Transaction, issue: str, comment_id: str, body: st
     known = transaction.issue(transaction.resolve(issue))
     found = find_comment(known, comment_id)
     events = transaction.add(decide.edit_comment(known, found, body))
-    return _change("comment-edit", known.summary, events, comment=found.hex())
+    return _change(transaction, "comment-edit", known.summary, events, comment=found.hex())
 
 
 def redact_comment(transaction: Transaction, issue: str, comment_id: str, reason: str) -> Change:
@@ -232,12 +257,14 @@ def redact_comment(transaction: Transaction, issue: str, comment_id: str, reason
     known = transaction.issue(transaction.resolve(issue))
     found = find_comment(known, comment_id)
     events = transaction.add(decide.redact_comment(known, found, reason))
-    return _change("comment-redact", known.summary, events, comment=found.hex())
+    return _change(transaction, "comment-redact", known.summary, events, comment=found.hex())
 
 
 def find_comment(issue: Issue, text: str) -> EventId:
     """Return the comment that a prefix of its event id or its number (1, 2, ...) names."""
-    if text.isdigit() and 0 < int(text) <= len(issue.comments) and len(text) < 4:
+    if text.isascii() and text.isdigit() and len(text) < PREFIX_CHARS_MIN:
+        if not 0 < int(text) <= len(issue.comments):
+            raise NotFound(f"no comment {text}: this issue has {len(issue.comments)}")
         return issue.comments[int(text) - 1].event_id
     prefix = parse_prefix(text, chars_max=64, what="comment id")
     found = [c.event_id for c in issue.comments if c.event_id.hex().startswith(prefix)]
@@ -252,4 +279,4 @@ def set_deleted(transaction: Transaction, issue: str, deleted: bool, reason: str
     """Hide an issue, or bring it back; nothing is lost either way."""
     row = transaction.summary(transaction.resolve(issue))
     events = transaction.add(decide.set_deleted(row, deleted, reason))
-    return _change("delete" if deleted else "restore", row, events, deleted=deleted)
+    return _change(transaction, "delete" if deleted else "restore", row, events, deleted=deleted)

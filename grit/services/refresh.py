@@ -19,7 +19,7 @@ BATCH_EVENTS = 100_000
 """Events held in memory before they go into the view."""
 
 
-def refresh(workspace: Workspace) -> ViewReader:
+def refresh(workspace: Workspace, *, to_write: bool = False) -> ViewReader:
     """Return a reader of a view that stands for the log's head.
 
     A view that is missing, damaged, of another version or of another log is rebuilt; where it
@@ -27,7 +27,7 @@ def refresh(workspace: Workspace) -> ViewReader:
     brings it up to date, the state before that is served, with a notice.
     """
     head = workspace.wal.head()
-    if head is None and not workspace.database.exists():
+    if head is None and not to_write and not workspace.database.exists():
         # There is nothing to look at: a command that only reads creates nothing either.
         workspace.use_database(Database.temporary())
         _fill(workspace, None, force=True)
@@ -93,7 +93,8 @@ def _catch_up(workspace: Workspace, head: str | None, old: str | None) -> None:
         # An empty view is filled aside, so that nobody sees it half full.
         raise ViewDoubt("absent", "the view is empty")
     with writing(workspace.database) as writer:
-        known = writer.head()
+        # Whoever held the lock may have moved both: the head is read again under it.
+        known, head = writer.head(), workspace.wal.head()
         if known == head:
             return
         if known is None or head is None or not workspace.wal.contains(head, known):

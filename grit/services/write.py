@@ -128,7 +128,7 @@ def write(
     author = signer(workspace)
     with workspace.wal.lock():
         for _ in range(APPEND_RETRIES_MAX):
-            reader = refresh(workspace)
+            reader = refresh(workspace, to_write=True)
             transaction = Transaction(reader, author, workspace.now_ms())
             result = work(transaction)
             if not transaction.decided:
@@ -152,7 +152,7 @@ def store(
     """
     with workspace.wal.lock():
         for _ in range(APPEND_RETRIES_MAX):
-            reader = refresh(workspace)
+            reader = refresh(workspace, to_write=True)
             fresh = [event for event in events if not reader.has_event(event)]
             if not fresh:
                 return Written((), reader.head())

@@ -25,18 +25,20 @@ GRIT = [sys.executable, "-c", "from grit.cli.main import main; main()"]
 class Patient:
     """A repository in a folder; every look at it opens it anew."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, now_ms: int = NOW_MS) -> None:
+        self.now_ms = now_ms
         self.folder = folder
         self.git_dir = folder / ".git"
         self.ref = self.git_dir / REF
         self.notices: list[str] = []
 
-    def workspace(self, now_ms: int = NOW_MS) -> Workspace:
-        ports = Ports(dict(os.environ), lambda: now_ms, os.urandom, self.notices.append)
+    def workspace(self, now_ms: int | None = None) -> Workspace:
+        now = self.now_ms if now_ms is None else now_ms
+        ports = Ports(dict(os.environ), lambda: now, os.urandom, self.notices.append)
         return open_workspace(str(self.folder), ports)
 
     def diagnose(
-        self, *, fix: bool = False, thorough: bool = False, now_ms: int = NOW_MS
+        self, *, fix: bool = False, thorough: bool = False, now_ms: int | None = None
     ) -> Diagnosis:
         workspace = self.workspace(now_ms)
         try:
