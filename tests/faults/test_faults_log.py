@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -155,6 +156,30 @@ def test_fault_3_an_object_that_nobody_has_is_named(patient: Patient) -> None:
     assert check.status == "error"
     assert lost in check.message
     assert "git fetch" in (check.plan or "")
+
+
+_WRITER = """
+import os, sys, time
+from grit.core.ids import IssueId
+from grit.services import issues
+from grit.services.workspace import Ports, open_workspace
+from grit.services.write import write
+now_ms = lambda: time.time_ns() // 1_000_000
+workspace = open_workspace(".", Ports(dict(os.environ), now_ms, os.urandom))
+for _ in range(10):
+    work = lambda t: issues.create(t, IssueId(os.urandom(16)), "one of many")
+    write(workspace, work, lambda _: "create")
+"""
+
+
+def test_fault_6_writers_of_one_actor_fork_nothing(used: Patient) -> None:
+    """Processes of one actor beside `pack-refs --prune`: every event is there, in one chain."""
+    writers = [subprocess.Popen([sys.executable, "-c", _WRITER], cwd=used.folder) for _ in range(3)]
+    while any(writer.poll() is None for writer in writers):
+        used.git("pack-refs", "--all", "--prune")
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert used.trouble() == {}
+    assert used.data("ls", "--limit", "1")["total"] == 32
 
 
 def test_fault_7_gc_that_prunes_at_once_beside_appends(used: Patient) -> None:
