@@ -1,26 +1,24 @@
-"""Decoding the chunks of a whole log on every core; one of a few new chunks stays in the process.
+"""Checking the chunks of a whole log on every core; a few new chunks stay in the process.
 
-Checking a record costs several times what reading it does, and is pure: helpers forked from this
-process take portions of chunks and give back plain tuples. Where a helper cannot be had, or dies,
-its portion is decoded here.
+Checking a record costs twice what decoding it does, and is pure: helpers forked from this process
+take portions of chunks and say of each chunk whether it is sound. What they do not speak for, or
+where a helper cannot be had or dies, is checked here.
 """
 
-import marshal
 import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from grit.core.codec import DecodedChunk, Problem, decode_chunk
-from grit.core.events import Event
+from grit.core.codec import DecodedChunk, Problem, decode_chunk, decode_sound, is_sound
 
 if TYPE_CHECKING:
     from grit.git.blob import Blob
 
 PORTION_BYTES: Final = 1024 * 1024
 HELPERS_MAX: Final = 4
-_HEADER_BYTES: Final = 8
+_NUMBER_BYTES: Final = 8
 
 
 class _Portion(NamedTuple):
@@ -29,7 +27,7 @@ class _Portion(NamedTuple):
     blobs: list["Blob"]
 
     def chunks(self) -> list[bytes]:
-        return [blob.data for blob in self.blobs if blob.data is not None]
+        return [blob.data or b"" for blob in self.blobs]
 
 
 class _Helper(NamedTuple):
@@ -97,23 +95,12 @@ def _in_turn(
 
 
 def _collect(helper: _Helper, portion: _Portion) -> Iterator[tuple[str, DecodedChunk]]:
-    results = _receive(helper.back)
-    if not isinstance(results, list):
-        yield from ((blob.oid, _decode_blob(blob)) for blob in portion.blobs)
-        return
-    found = iter(results)
-    for blob in portion.blobs:
-        if blob.data is None:
+    verdicts = _read(helper.back, len(portion.blobs)) or bytes(len(portion.blobs))
+    for blob, sound in zip(portion.blobs, verdicts, strict=True):
+        if sound and blob.data is not None:
+            yield blob.oid, DecodedChunk(decode_sound(blob.data), [])
+        else:
             yield blob.oid, _decode_blob(blob)
-            continue
-        records, problems = next(found)
-        yield (
-            blob.oid,
-            DecodedChunk(
-                [(tuple.__new__(Event, event), record) for event, record in records],
-                [Problem(*problem) for problem in problems],
-            ),
-        )
 
 
 def _start(count: int) -> list[_Helper]:
@@ -135,40 +122,45 @@ def _start(count: int) -> list[_Helper]:
 
 
 def _serve(source: int, sink: int) -> None:
-    """Decode what comes until nothing comes; never returns and never touches what was inherited."""
+    """Check what comes until nothing comes; never returns and never touches what was inherited."""
     try:
         os.dup2(source, 0)
         os.dup2(sink, 1)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        while isinstance(chunks := _receive(0), list):
-            _send(1, [_plain(decode_chunk(chunk)) for chunk in chunks])
+        while (chunks := _receive(0)) is not None:
+            _write(1, [bytes(map(is_sound, chunks))])
     finally:
         os._exit(0)
 
 
-def _plain(chunk: DecodedChunk) -> tuple[list[tuple[object, bytes]], list[tuple[object, ...]]]:
-    records: list[tuple[object, bytes]] = [(tuple(event), raw) for event, raw in chunk.records]
-    return records, [tuple(problem) for problem in chunk.problems]
+def _send(fd: int, chunks: list[bytes]) -> None:
+    """Write a portion: the number of its chunks, their sizes, themselves."""
+    numbers = (len(chunks), *map(len, chunks))
+    _write(fd, [b"".join([number.to_bytes(_NUMBER_BYTES, "big") for number in numbers]), *chunks])
 
 
-def _send(fd: int, value: object) -> None:
-    """Write a value; what cannot be written is noticed when nothing comes back."""
-    data = marshal.dumps(value)  # type: ignore[arg-type]
-    view = memoryview(len(data).to_bytes(_HEADER_BYTES, "big") + data)
+def _receive(fd: int) -> list[bytes] | None:
+    """Return the next portion, or None when the other side is gone."""
+    count = _number(fd)
+    sizes = [_number(fd) for _ in range(count or 0)]
+    chunks = [_read(fd, size or 0) for size in sizes]
+    return None if count is None else [chunk or b"" for chunk in chunks]
+
+
+def _number(fd: int) -> int | None:
+    data = _read(fd, _NUMBER_BYTES)
+    return None if data is None else int.from_bytes(data, "big")
+
+
+def _write(fd: int, parts: list[bytes]) -> None:
+    """Write everything; what cannot be written is noticed when nothing comes back."""
     try:
-        while view:
-            view = view[os.write(fd, view) :]
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(fd, view) :]
     except BrokenPipeError:
         return
-
-
-def _receive(fd: int) -> object:
-    """Return the next value, or None when the other side is gone."""
-    header = _read(fd, _HEADER_BYTES)
-    if header is None:
-        return None
-    data = _read(fd, int.from_bytes(header, "big"))
-    return None if data is None else marshal.loads(data)
 
 
 def _read(fd: int, size: int) -> bytes | None:

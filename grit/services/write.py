@@ -126,6 +126,9 @@ def write(
     Raises what `work` raises, Busy, Conflict, IoFailed or WalDamaged; then nothing is stored.
     """
     author = signer(workspace)
+    if workspace.wal.dialect.shared:
+        # An announcement is not stored there: nothing may name it as its parent.
+        author = author._replace(announcement=None)
     with workspace.wal.lock():
         for _ in range(APPEND_RETRIES_MAX):
             reader = refresh(workspace, to_write=True)

@@ -266,6 +266,8 @@ class Database:
                 max_spare_txns=0,
             )
         except lmdb.Error as error:
+            if building:
+                raise IoFailed(f"the view cannot be built: {error}") from error
             self._damaged_inode = inode
             raise ViewDoubt("damaged", f"the view cannot be opened: {error}") from error
         self._inode, self._pid = inode, os.getpid()

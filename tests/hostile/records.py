@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import NamedTuple
 
 import cbor2
@@ -125,6 +126,40 @@ def _encodings() -> Iterator[tuple[str, bytes]]:
     yield "only a map", b"\xa0"
 
 
+def _self_consistent() -> Iterator[tuple[str, bytes]]:
+    """Yield records whose id is the hash of their own bytes, which are not canonical."""
+    head = b"\x50" + ISSUE + b"\x50" + ACTOR
+    ts = cbor2.dumps(NOW_MS) + b"\xf6"
+    early = b"\x1b" + bytes(7) + b"\x05\xf6"
+    comment_tag, later = cbor2.dumps(kinds.COMMENT_ADDED), cbor2.dumps(4242)
+    for name, rest in (
+        ("a long head of a text", ts + comment_tag + b"\x81\x78\x02Hi"),
+        ("a longer head of a text", ts + comment_tag + b"\x81\x79\x00\x02Hi"),
+        ("a long head of the payload", ts + comment_tag + b"\x98\x01\x62Hi"),
+        ("a kind in two bytes", ts + b"\x18\x03\x81\x62Hi"),
+        ("a kind in nine bytes", ts + b"\x1b" + bytes(7) + b"\x03\x81\x62Hi"),
+        (
+            "a small time in nine bytes",
+            early + comment_tag + b"\x81\x62Hi",
+        ),
+        ("a text that is not UTF-8", ts + comment_tag + b"\x81\x62\xff\xfe"),
+        ("a text with a surrogate", ts + comment_tag + b"\x81\x63\xed\xa0\x80"),
+        ("an undefined parent", ts[:-1] + b"\xf7" + comment_tag + b"\x81\x62Hi"),
+        ("NaN in an unknown kind", ts + later + b"\x81\xf9\x7e\x00"),
+        ("NaN in 64 bits", ts + later + b"\x81\xfb\x7f\xf8" + bytes(6)),
+        ("a float in 16 bits", ts + later + b"\x81\xf9\x3e\x00"),
+        ("a bignum in an unknown kind", ts + later + b"\x81\xc2\x49\x01" + bytes(8)),
+        ("a date in an unknown kind", ts + later + b"\x81\xc1\x00"),
+        ("a map with a doubled key", ts + later + b"\x81\xa2\x61a\x01\x61a\x01"),
+        ("a map out of order", ts + later + b"\x81\xa2\x61b\x01\x61a\x01"),
+        ("undefined in an unknown kind", ts + later + b"\x81\xf7"),
+        ("a simple value in an unknown kind", ts + later + b"\x81\xf8\xff"),
+        ("nested nine deep", ts + later + b"\x81" * 9 + b"\x80"),
+    ):
+        digest = blake2b(b"\x87\x01" + head + rest, digest_size=32).digest()
+        yield f"by its own id: {name}", b"\x88\x58\x20" + digest + head + rest + b"\xf6"
+
+
 def _broken_chunks() -> Iterator[tuple[str, bytes]]:
     good = codec.encode_record(comment("never shown: chunk"))
     magic = codec.MAGIC
@@ -154,7 +189,7 @@ def _broken_chunks() -> Iterator[tuple[str, bytes]]:
 def hostile_chunks() -> list[Hostile]:
     """Return the whole table; names are unique, and are the text of the comment beside."""
     found: list[Hostile] = []
-    for number, (name, record) in enumerate([*_records(), *_encodings()]):
+    for number, (name, record) in enumerate(hostile_records()):
         good = codec.encode_record(comment(f"beside {name} ({number})", ts=number + 1))
         found.append(Hostile(f"beside {name} ({number})", array(good, record), True))
     found += [Hostile(name, data, False) for name, data in _broken_chunks()]
@@ -165,3 +200,8 @@ def hostile_chunks() -> list[Hostile]:
     good = codec.encode_record(comment("before a cut", ts=5002))
     found.append(Hostile("before a cut", array(good, good)[:-20], True))
     return found
+
+
+def hostile_records() -> list[tuple[str, bytes]]:
+    """Return the records of the table alone, with their names."""
+    return [*_records(), *_encodings(), *_self_consistent()]

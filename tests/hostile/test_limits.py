@@ -221,7 +221,7 @@ def _without_clock(out: bytes) -> bytes:
 def test_fault_23_few_file_descriptors(
     files: int, arguments: tuple[str, ...], tracker: Path
 ) -> None:
-    """With 8 to 64 descriptors (Python itself needs 7) a command works and prints the same, or is refused."""
+    """With 8 to 64 descriptors (Python itself needs 7): the same bytes, or refused."""
     _same_or_refused(tracker, arguments, files=files)
     if files >= 20:
         assert _starved(tracker, *arguments, files=files)[0] == 0

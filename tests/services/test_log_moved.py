@@ -1,0 +1,75 @@
+"""The log's ref is deleted, set back or replaced by hand: nothing vanishes without a word."""
+
+import fcntl
+import time
+from pathlib import Path
+
+import pytest
+
+from grit.core import limits
+from tests.services.clinic import REF, Patient
+
+
+@pytest.fixture
+def patient(git_repository: Path) -> Patient:
+    return Patient(git_repository)
+
+
+def test_fault_2_a_deleted_ref_is_refused_and_restored(patient: Patient) -> None:
+    """A log that is gone is never shown as empty, and doctor --fix brings the known head back."""
+    patient.data("new", "one")
+    head = patient.git("rev-parse", REF)
+    patient.git("update-ref", "-d", REF)
+    for words in (("ls",), ("new", "two"), ("export",)):
+        assert "doctor --fix" in patient.refused(*words)
+    assert patient.grit("doctor").returncode
+    patient.grit("doctor", "--fix")
+    assert patient.git("rev-parse", REF) == head
+    assert patient.data("ls")["total"] == 1
+
+
+def test_a_ref_that_was_set_back_is_told_and_its_head_kept(patient: Patient) -> None:
+    """What the ref does not hold any more is said to be missing, and survives `git gc`."""
+    patient.data("new", "one")
+    patient.data("new", "two")
+    head = patient.git("rev-parse", REF)
+    patient.git("update-ref", REF, f"{head}~1")
+    done = patient.grit("ls", "--json")
+    assert head in done.stderr
+    assert '"total": 1' in done.stdout
+    assert patient.grit("ls").stderr == ""
+    patient.git("gc", "-q", "--prune=now")
+    assert patient.git("cat-file", "-t", head) == "commit"
+    patient.git("update-ref", REF, head)
+    assert patient.data("ls")["total"] == 2
+
+
+def test_a_view_of_another_repository_is_not_taken_for_a_lost_log(
+    patient: Patient, tmp_path: Path
+) -> None:
+    """A view moved in from elsewhere gives way to the log that is here."""
+    patient.git("init", "-q", str(tmp_path / "other"))
+    other = Patient(tmp_path / "other")
+    other.data("new", "elsewhere")
+    patient.data("new", "here")
+    (patient.git_dir / "grit" / "view").rename(tmp_path / "view")
+    (other.git_dir / "grit" / "view").rename(patient.git_dir / "grit" / "view")
+    assert [row["title"] for row in patient.data("ls")["issues"]] == ["here"]
+    assert patient.git("for-each-ref", "refs/grit-lost") == ""
+
+
+def test_fault_11_a_writer_behind_a_busy_view_gives_up_in_time(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decision needs the newest state: without it the write is refused within one wait."""
+    monkeypatch.setattr(limits, "LOCK_WAIT_MS_MAX", 300)
+    issue = patient.data("new", "one")["issue_id"]
+    with (patient.git_dir / "grit" / "view" / "writer.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4242 checked".ljust(32))
+        lock.flush()
+        assert "catch up later" in patient.grit("comment", issue, "-b", "first").stderr
+        started = time.monotonic()
+        assert "busy (pid 4242)" in patient.refused("comment", issue, "-b", "second")
+        assert time.monotonic() - started < 2 * limits.LOCK_WAIT_MS_MAX / 1000 + 5
+    assert patient.data("show", issue)["issue"]["comment_count"] == 1
