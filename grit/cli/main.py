@@ -1,6 +1,7 @@
 """The program: commands are found lazily, errors become messages and exit statuses."""
 
 import gc
+import os
 import sys
 from importlib import import_module
 from typing import Any, Final
@@ -8,7 +9,9 @@ from typing import Any, Final
 import click
 
 from grit.cli.context import JSON_VERSION, Context, help_option, shared_options
-from grit.core.errors import ERRORS, GritError, InternalFailed, InvalidArgs, IoFailed
+from grit.cli.terminal import forget
+from grit.core.errors import ERRORS, GritError, InternalFailed, InvalidArgs, IoFailed, ViewFailed
+from grit.view.trust import ViewDoubt
 
 # Starting makes many objects and no garbage: collecting there would cost a twentieth of a list.
 gc.set_threshold(50_000)
@@ -102,7 +105,28 @@ PROGRAM: Final = LazyGroup(
 
 def main() -> None:
     """Run the command line and exit with its status (spec/errors.md)."""
-    sys.exit(run(sys.argv[1:]))
+    _open_missing_streams()
+    status = run(sys.argv[1:])
+    _flush()
+    sys.exit(status)
+
+
+def _open_missing_streams() -> None:
+    """Point standard streams that the caller closed at nothing.
+
+    Their numbers would else go to the files of the repository, and output of C code into them.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, "r" if name == "stdin" else "w"))
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        forget(sys.stdout)
 
 
 def run(args: list[str]) -> int:
@@ -131,18 +155,39 @@ def _run(context: Context, args: list[str]) -> int:
     except GritError as error:
         return _report(context, error, args)
     except BrokenPipeError:
-        sys.stderr.close()
+        forget(sys.stdout)
         return 0
     except UnicodeEncodeError as error:
         return _report(context, InvalidArgs(f"refused: not valid Unicode ({error.reason})"), args)
     except OSError as error:
-        return _report(context, IoFailed(f"{error.strerror or error} ({error.filename})"), args)
+        place = f": {error.filename}" if error.filename else ""
+        return _report(context, IoFailed(f"{error.strerror or error}{place}"), args)
+    except ViewDoubt as doubt:
+        return _report(context, _rebuilt(context, doubt), args)
     except Exception as error:
         if "GRIT_DEBUG" in context.ports().environ:
             raise
         message = f"{type(error).__name__}: {error} (GRIT_DEBUG=1 shows where)"
         return _report(context, InternalFailed(message), args)
     return status if isinstance(status, int) else 0
+
+
+def _rebuilt(context: Context, doubt: ViewDoubt) -> GritError:
+    """Build a view anew that turned out to be damaged halfway; return what to tell the user.
+
+    The command itself is not run again: it may have printed or stored something already.
+    """
+    from grit.services.refresh import rebuild
+
+    try:
+        rebuild(context.workspace)
+    except GritError as error:
+        return error
+    except ViewDoubt as again:
+        return ViewFailed(f"{doubt}, and again: {again}")
+    return ViewFailed(
+        f"{doubt}; it has been built anew from the log: look at what is there, then try again"
+    )
 
 
 def _message(error: click.ClickException) -> str:
@@ -157,15 +202,17 @@ def _report(context: Context, error: GritError, args: list[str]) -> int:
     row = ERRORS[error.code]
     asked = (word.startswith("--json") for word in args)
     if context.json or context.jsonl or any(asked):
-        context.print_json(
-            {
-                "schema_version": JSON_VERSION,
-                "ok": False,
-                "error": {"code": error.code, "message": error.message, "details": error.details},
-            }
-        )
-    else:
-        context.terminal.notice(f"grit: {error.message}")
-        if error.code not in ("invalid_args", "not_found", "conflict"):
-            context.terminal.notice(row.advice)
+        document = {
+            "schema_version": JSON_VERSION,
+            "ok": False,
+            "error": {"code": error.code, "message": error.message, "details": error.details},
+        }
+        try:
+            context.print_json(document)
+            return row.exit_status
+        except OSError:
+            forget(sys.stdout)  # stdout itself is what failed: stderr is left to say so
+    context.terminal.notice(f"grit: {error.message}")
+    if error.code not in ("invalid_args", "not_found", "conflict"):
+        context.terminal.notice(row.advice)
     return row.exit_status

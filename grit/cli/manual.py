@@ -74,8 +74,8 @@ def page(context: click.Context) -> str:
     lines.append(".SH OPTIONS")
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is not None:
-            lines += [".TP", f"\\fB{_roff(record[0])}\\fR", _roff(record[1] or "")]
+        if record is not None and record[1]:
+            lines += [".TP", f"\\fB{_roff(record[0])}\\fR", _roff(record[1])]
     if isinstance(command, click.Group):
         lines.append(".SH COMMANDS")
         for name in command.list_commands(context):

@@ -53,7 +53,8 @@ def _lines(
         yield empty_list(command, filtered=filtered)
     elif run.terminal.is_tty:
         yield list_footer(shown, page.total, noun, screen)
-    elif shown < page.total:
+    elif LIST_LIMIT_DEFAULT == shown < page.total:
+        # Who asked for fewer knows; who did not should not take a part for the whole.
         run.notice(f"{shown:,} of {page.total:,} shown; --all shows them")
 
 
@@ -89,9 +90,7 @@ def paging_options(command: Command) -> Command:
         "--limit",
         "-n",
         type=click.IntRange(min=1),
-        default=LIST_LIMIT_DEFAULT,
-        show_default=True,
-        help="Show at most so many.",
+        help=f"Show at most so many.  [default: {LIST_LIMIT_DEFAULT}]",
     )(command)
 
 
@@ -123,7 +122,7 @@ def list_(
     search: str | None,
     sort: Any,
     reverse: bool,
-    limit: int,
+    limit: int | None,
     all_: bool,
 ) -> None:
     """List issues, the last changed first.
@@ -142,12 +141,16 @@ def list_(
         search,
         sort,
         reverse,
-        None if all_ else limit,
+        _rows_max(limit, all_),
     )
     page = listing.page(run.workspace, asked)
     filtered = bool(words or labels or assignee or author or search)
     noun = {"closed": "closed issue", "all": "issue"}.get(state or "", "open issue")
     _print(run, "ls", page, "match" if words else noun, filtered=filtered)
+
+
+def _rows_max(limit: int | None, all_: bool) -> int | None:
+    return None if all_ else LIST_LIMIT_DEFAULT if limit is None else limit
 
 
 def _filter_text(words: Iterable[str]) -> str:
@@ -159,8 +162,8 @@ def _edge_command(name: str, term: Any, noun: str, summary: str) -> click.Comman
     @click.argument("words", nargs=-1, metavar="[FILTER]...")
     @paging_options
     @click.pass_obj
-    def command(run: Context, words: tuple[str, ...], limit: int, all_: bool) -> None:
-        asked = Asked(_filter_text(words), terms=(term,), sort=None, limit=None if all_ else limit)
+    def command(run: Context, words: tuple[str, ...], limit: int | None, all_: bool) -> None:
+        asked = Asked(_filter_text(words), terms=(term,), sort=None, limit=_rows_max(limit, all_))
         page = listing.page(run.workspace, asked)
         _print(run, name, page, noun, filtered=bool(words), notes=name == "blocked")
 
@@ -182,9 +185,9 @@ blocked: Final = _edge_command(
 )
 @paging_options
 @click.pass_obj
-def search(run: Context, words: tuple[str, ...], state: str, limit: int, all_: bool) -> None:
+def search(run: Context, words: tuple[str, ...], state: str, limit: int | None, all_: bool) -> None:
     """Find words in titles, bodies and comments; a word also finds longer ones."""
-    asked = Asked(search=" ".join(words), state=state, limit=None if all_ else limit)
+    asked = Asked(search=" ".join(words), state=state, limit=_rows_max(limit, all_))
     page = listing.page(run.workspace, asked)
     _print(run, "search", page, "match", filtered=True)
 

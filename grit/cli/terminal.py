@@ -114,7 +114,7 @@ class Terminal:
             self._stderr.write(f"{wipe}{escape(text, multiline=True)}\n")
             self._stderr.flush()
         except OSError:
-            _forget(self._stderr)
+            forget(self._stderr)
 
     def _write_through(self, lines: Iterator[str]) -> None:
         # A terminal sees each line as it comes; a pipe is filled in larger pieces.
@@ -130,7 +130,7 @@ class Terminal:
                 self._stdout.write("\n".join(batch) + "\n")
             self._stdout.flush()
         except BrokenPipeError:
-            _forget(self._stdout)
+            forget(self._stdout)
 
 
 def relative_time(ts_unix_ms: int, now_ms: int) -> str:
@@ -269,8 +269,8 @@ def _feed(pager: "subprocess.Popen[bytes]", lines: Iterator[str]) -> None:
                 pager.wait()
 
 
-def _forget(stream: TextIO) -> None:
-    """Point a stream whose reader is gone at nothing, so that flushing at exit stays quiet."""
+def forget(stream: TextIO) -> None:
+    """Point a stream that cannot be written at nothing, so that flushing at exit stays quiet."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Final, NamedTuple, NoReturn, Protocol, cast
 
 import cbor2
@@ -247,25 +247,27 @@ def _open_chunk(data: bytes) -> tuple[bytes, int]:
     return body, count
 
 
-def decode_sound(data: bytes) -> list[tuple[Event, bytes]]:
-    """Return the events and records of a chunk that `is_sound` spoke for, without a check."""
-    body = data[HEADER_BYTES:]
-    rows = cast(Rows, _loads(body))
-    return _events(rows, _records(body, rows))
+def sound_sizes(data: bytes) -> list[int] | None:
+    """Return the sizes of a chunk's records; None when `decode_chunk` must take a closer look.
 
-
-def is_sound(data: bytes) -> bool:
-    """Return whether a chunk is one of many records with nothing amiss, by a fast check.
-
-    False says nothing: `decode_chunk` must look.
+    Most of the work of decoding, and a small answer: a helper process can do it for `split_sound`.
     """
     try:
         body, count = _open_chunk(data)
-        if count < _COLUMNS_RECORDS_MIN or len(body) > _HEAD_BYTES_MAX + limits.CHUNK_TARGET_BYTES:
-            return False
-        return _sound_records(body, cast(tuple[object, ...], _loads(body))) is not None
+        if not count or len(body) > _HEAD_BYTES_MAX + limits.CHUNK_TARGET_BYTES:
+            return None
+        records = _sound_records(body, cast(tuple[object, ...], _loads(body)))
     except (cbor2.CBORError, InvalidEvent, ValueError, OverflowError):
-        return False
+        return None
+    return None if records is None else list(map(len, records))
+
+
+def split_sound(data: bytes, sizes: Sequence[int]) -> DecodedChunk:
+    """Return what is in a chunk for which `sound_sizes` gave these sizes, without a check."""
+    rows = cast(Rows, _loads(data[HEADER_BYTES:]))
+    starts = accumulate(sizes, initial=len(data) - sum(sizes))
+    records = [data[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+    return DecodedChunk(_events(rows, records), [])
 
 
 def _events(rows: Rows, records: list[bytes]) -> list[tuple[Event, bytes]]:

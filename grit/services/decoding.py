@@ -7,18 +7,19 @@ where a helper cannot be had or dies, is checked here.
 
 import os
 import sys
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from grit.core.codec import DecodedChunk, Problem, decode_chunk, decode_sound, is_sound
+from grit.core.codec import DecodedChunk, Problem, decode_chunk, sound_sizes, split_sound
 
 if TYPE_CHECKING:
     from grit.git.blob import Blob
 
 PORTION_BYTES: Final = 1024 * 1024
 HELPERS_MAX: Final = 4
-_NUMBER_BYTES: Final = 8
+_NUMBER: Final = "Q"
 
 
 class _Portion(NamedTuple):
@@ -95,10 +96,10 @@ def _in_turn(
 
 
 def _collect(helper: _Helper, portion: _Portion) -> Iterator[tuple[str, DecodedChunk]]:
-    verdicts = _read(helper.back, len(portion.blobs)) or bytes(len(portion.blobs))
-    for blob, sound in zip(portion.blobs, verdicts, strict=True):
-        if sound and blob.data is not None:
-            yield blob.oid, DecodedChunk(decode_sound(blob.data), [])
+    for blob in portion.blobs:
+        sizes = _receive_numbers(helper.back)
+        if sizes and blob.data is not None:
+            yield blob.oid, split_sound(blob.data, sizes)
         else:
             yield blob.oid, _decode_blob(blob)
 
@@ -128,28 +129,40 @@ def _serve(source: int, sink: int) -> None:
         os.dup2(sink, 1)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         while (chunks := _receive(0)) is not None:
-            _write(1, [bytes(map(is_sound, chunks))])
+            answers = [_numbers(sound_sizes(chunk) or []) for chunk in chunks]
+            _write(1, answers)
     finally:
         os._exit(0)
 
 
 def _send(fd: int, chunks: list[bytes]) -> None:
-    """Write a portion: the number of its chunks, their sizes, themselves."""
-    numbers = (len(chunks), *map(len, chunks))
-    _write(fd, [b"".join([number.to_bytes(_NUMBER_BYTES, "big") for number in numbers]), *chunks])
+    """Write a portion: the sizes of its chunks, and themselves."""
+    _write(fd, [_numbers([*map(len, chunks)]), *chunks])
 
 
 def _receive(fd: int) -> list[bytes] | None:
     """Return the next portion, or None when the other side is gone."""
-    count = _number(fd)
-    sizes = [_number(fd) for _ in range(count or 0)]
-    chunks = [_read(fd, size or 0) for size in sizes]
-    return None if count is None else [chunk or b"" for chunk in chunks]
+    sizes = _receive_numbers(fd)
+    return None if sizes is None else [_read(fd, size) or b"" for size in sizes]
 
 
-def _number(fd: int) -> int | None:
-    data = _read(fd, _NUMBER_BYTES)
-    return None if data is None else int.from_bytes(data, "big")
+def _numbers(numbers: list[int]) -> bytes:
+    """Return how many numbers there are, and the numbers."""
+    return array(_NUMBER, [len(numbers), *numbers]).tobytes()
+
+
+def _receive_numbers(fd: int) -> list[int] | None:
+    """Return what `_numbers` was given, or None when the other side is gone."""
+    count, numbers = array(_NUMBER), array(_NUMBER)
+    head = _read(fd, count.itemsize)
+    if head is None:
+        return None
+    count.frombytes(head)
+    body = _read(fd, count[0] * count.itemsize)
+    if body is None:
+        return None
+    numbers.frombytes(body)
+    return numbers.tolist()
 
 
 def _write(fd: int, parts: list[bytes]) -> None:

@@ -1,17 +1,19 @@
 """Use cases that change issues, each a function of a transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from string import hexdigits
 from typing import Final, NamedTuple
 
 from grit.core import decide
 from grit.core.dependencies import edge_of, find_cycle
-from grit.core.errors import InvalidArgs, NotFound
+from grit.core.errors import Conflict, InvalidArgs, NotFound
 from grit.core.events import DEPENDENCY_TYPES, Event
 from grit.core.ids import EventId, IssueId, parse_prefix
 from grit.core.issue import Dependency, Issue, Summary
 from grit.core.limits import (
     ATTACHMENT_BYTES_MAX,
     ATTACHMENT_NAME_BYTES_MAX,
+    ID_BYTES,
     PREFIX_CHARS_MIN,
 )
 from grit.services.write import Transaction
@@ -78,6 +80,8 @@ def update(
     """Change title, body and fields; a field of None or "" is removed."""
     known = transaction.issue(transaction.resolve(issue))
     values = _resolve_parent(transaction, fields or {})
+    if values.get("parent"):
+        _check_parent(transaction, known.summary.issue_id, str(values["parent"]))
     drafts = decide.update(known, title=title, body=body, fields=values)
     return _change(transaction, "update", known.summary, transaction.add(drafts))
 
@@ -89,6 +93,24 @@ def _resolve_parent(
     if not parent:
         return dict(fields)
     return {**fields, "parent": transaction.resolve(parent).hex()}
+
+
+def _check_parent(transaction: Transaction, issue_id: IssueId, parent: str) -> None:
+    """Raise Conflict when the issue would be a part of itself."""
+    path = [issue_id.hex()]
+    above: str | None = parent
+    while above is not None and above not in path[1:]:
+        path.append(above)
+        if above == path[0]:
+            shown = " -> ".join(one[:SHORT] for one in path)
+            raise Conflict(f"refused: an issue would be part of itself: {shown}", cycle=path)
+        row = transaction.find(IssueId(bytes.fromhex(above))) if _is_id(above) else None
+        above = row.field("parent") if row is not None else None
+
+
+def _is_id(text: str) -> bool:
+    """Whether a field `parent`, which another tool may have filled, holds a full id."""
+    return len(text) == 2 * ID_BYTES and all(char in hexdigits for char in text)
 
 
 def comment(transaction: Transaction, issue: str, body: str) -> Change:

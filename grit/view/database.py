@@ -67,6 +67,11 @@ class Database:
         """Return whether there is a data file, good or bad."""
         return os.path.exists(self._data_path)
 
+    @property
+    def building(self) -> bool:
+        """Whether an empty file is being filled that nobody else sees (`replacing`)."""
+        return self._building
+
     def close(self) -> None:
         """Close the environment; the next use opens it again."""
         env, self._env = self._env, None
@@ -252,7 +257,7 @@ class Database:
         writable = os.access(directory, os.W_OK)
         try:
             self._env = lmdb.open(
-                directory,
+                os.fsencode(directory),  # a path may be bytes that are no text
                 map_size=max(self._map_bytes, size_bytes + size_bytes // 4),
                 create=building,
                 readonly=not writable,

@@ -1,5 +1,6 @@
 """From changed summaries to rows: edges, readiness, indexes, counts (spec/view.md, Indexes)."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ class Change(NamedTuple):
 
 
 Changes = dict[IssueId, Change]
+Summaries = dict[IssueId, Summary]
 
 
 def project(txn: Txn, changes: Changes) -> None:
@@ -49,6 +51,32 @@ def project(txn: Txn, changes: Changes) -> None:
     issues.sort()
     txn.cursor().putmulti(issues)
     _update_index(txn, added, removed)
+
+
+def project_all(txn: Txn, summaries: Summaries) -> None:
+    """Write all rows that follow from summaries into a view that has none: `project` in bulk."""
+    opened = {issue_id for issue_id, summary in summaries.items() if is_open(summary)}
+    blocked: set[IssueId] = set()
+    edges: list[tuple[bytes, bytes]] = []
+    for issue_id, summary in summaries.items():
+        for target, dep_type in summary.dependencies:
+            edges.append((keys.dependent_key(target, issue_id, dep_type), b""))
+            if dep_type == "depends_on" and target in opened:
+                blocked.add(issue_id)
+            elif dep_type == "blocks" and issue_id in opened:
+                blocked.add(target)
+    blocked &= opened
+    edges.sort()
+    txn.cursor().putmulti(edges)
+    added: list[bytes] = []
+    for issue_id, summary in summaries.items():
+        added += keys.index_keys(summary, blocked=issue_id in blocked)
+    _update_index(txn, added, [])
+    rows = (
+        (keys.ISSUE + issue_id, encode_row(Row(summaries[issue_id], issue_id in blocked)))
+        for issue_id in sorted(summaries)
+    )
+    txn.cursor().putmulti(rows)
 
 
 def is_open(summary: Summary) -> bool:
@@ -107,16 +135,12 @@ def _update_edges(txn: Txn, changes: Changes) -> set[IssueId]:
 
 
 def _update_index(txn: Txn, added: list[bytes], removed: list[bytes]) -> None:
-    totals: dict[bytes, int] = {}
     for key in removed:
         txn.delete(key)
-        prefix = key[: -keys.SUFFIX_BYTES]
-        totals[prefix] = totals.get(prefix, 0) - 1
     added.sort()
-    for key in added:
-        prefix = key[: -keys.SUFFIX_BYTES]
-        totals[prefix] = totals.get(prefix, 0) + 1
-    txn.cursor().putmulti([(key, b"") for key in added])
+    txn.cursor().putmulti((key, b"") for key in added)
+    totals = Counter([key[: -keys.SUFFIX_BYTES] for key in added])
+    totals.subtract([key[: -keys.SUFFIX_BYTES] for key in removed])
     for prefix, difference in sorted(totals.items()):
         count_key = keys.count_key(prefix)
         value = txn.get(count_key)

@@ -4,10 +4,10 @@ One path serves an own append, catching up and a rebuild.
 """
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby, islice
-from operator import attrgetter, itemgetter
+from itertools import chain, islice
+from operator import itemgetter
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -23,10 +23,11 @@ from grit.core.events import (
     Event,
 )
 from grit.core.fold import advance, summarise
-from grit.core.ids import ActorId
+from grit.core.ids import ActorId, EventId, IssueId
+from grit.core.issue import Summary
 from grit.view import keys
 from grit.view.database import Database, Txn
-from grit.view.indexing import Change, Changes, project
+from grit.view.indexing import Change, Changes, Summaries, project, project_all
 from grit.view.rows import (
     Meta,
     Person,
@@ -44,6 +45,8 @@ from grit.view.rows import (
 BATCH_EVENTS: Final = 100_000
 """What a caller should apply at once at most: bounds the memory of a transaction."""
 _BULK_EVENTS: Final = 1_000
+_ISSUE_BYTES: Final = 4_000
+"""What an issue's rows add to the file, generously."""
 JOURNAL_ENTRIES_MAX: Final = 2_048
 _ROW_BYTES: Final = 700
 """What an event adds to the file beside its record, generously."""
@@ -56,6 +59,9 @@ Records = Sequence[tuple[Event, bytes]]
 Journal = tuple[str, tuple[tuple[str, bytes], ...]]
 """Commit id of an own append, and its objects as (kind, content)."""
 Validator = Callable[[Event], bool]
+_Item = tuple[bytes, Event, bytes]
+"""An event between its ORDER key and its record."""
+_NEVER: Final = (-1, EventId(b""))
 
 
 class Applied(NamedTuple):
@@ -63,6 +69,8 @@ class Applied(NamedTuple):
 
     event_count: int
     """Events that the view did not know."""
+    changes: Changes
+    """The issues that they touch."""
 
 
 @contextmanager
@@ -86,17 +94,23 @@ def rebuilding(
     Raises Busy, IoFailed and OSError (the folder cannot be written: use `Database.temporary`).
     """
     with database.replacing(force=force):
-        yield Writer(database, valid)
+        writer = Writer(database, valid)
+        yield writer
+        writer.finish()
 
 
 class Writer:
-    """Applies events; holds the writers' lock as long as its context is open."""
+    """Applies events; holds the writers' lock as long as its context is open.
 
-    __slots__ = ("_database", "_valid")
+    In a file that is being built, the rows of issues are written once, at the end.
+    """
+
+    __slots__ = ("_database", "_unwritten", "_valid")
 
     def __init__(self, database: Database, valid: Validator | None = None) -> None:
         self._database = database
         self._valid = valid
+        self._unwritten: Summaries | None = {} if database.building else None
 
     def head(self) -> str | None:
         """Return the head that the rows stand for; None in an empty view."""
@@ -118,7 +132,7 @@ class Writer:
         """
 
         def work(txn: Txn) -> Applied:
-            return _apply(txn, records, head, problems, journal, self._valid)
+            return _apply(txn, records, head, problems, journal, self._valid, self._unwritten)
 
         need_bytes = sum([len(record) for _, record in records]) + _ROW_BYTES * len(records)
         # A collection in the middle of a bulk walks everything that was decoded: a third of it.
@@ -126,10 +140,23 @@ class Writer:
         if pause:
             gc.disable()
         try:
-            return self._database.write(work, need_bytes=need_bytes + 2**20)
+            applied = self._database.write(work, need_bytes=need_bytes + 2**20)
         finally:
             if pause:
                 gc.enable()
+        if self._unwritten is not None:
+            self._unwritten.update((key, one.new) for key, one in applied.changes.items())
+        return applied
+
+    def finish(self) -> None:
+        """Write the rows of all issues into a file that was built; nothing else may follow."""
+        unwritten = self._unwritten
+        if unwritten:
+
+            def work(txn: Txn) -> None:
+                project_all(txn, unwritten)
+
+            self._database.write(work, need_bytes=_ISSUE_BYTES * len(unwritten))
 
 
 def _apply(
@@ -139,77 +166,101 @@ def _apply(
     problems: Sequence[tuple[str, Problem]],
     journal: Journal | None,
     valid: Validator | None,
+    unwritten: Summaries | None,
 ) -> Applied:
     meta = get_meta(txn)
-    events = _store(txn, records, meta.next_seq, valid)
-    changes: Changes = {}
+    groups = _store(txn, records, meta.next_seq, valid, unwritten)
     stale: list[tuple[bytes, bytes]] = []
-    for issue_id, group in groupby(events, key=attrgetter("issue_id")):
-        news = list(group)
-        change = _fold(txn, news, empty=meta.next_seq == 0)
-        if change is not None:
-            changes[issue_id] = change
+    changes: Changes = {}
+    for issue_id, news in groups.items():
+        row = get_row(txn, issue_id) if unwritten is None else None
+        before = row.summary if row is not None else (unwritten or {}).get(issue_id)
+        summary = _fold(txn, news, before, empty=meta.next_seq == 0)
+        if summary is not None:
+            changes[issue_id] = Change(row, summary)
             if not _TEXT_TAGS.isdisjoint([event.tag for event in news]):
                 stale.append((keys.STALE + issue_id, b""))
-    project(txn, changes)
+    if unwritten is None:
+        project(txn, changes)
     txn.cursor().putmulti(stale)
-    _note_actors(txn, events)
+    event_count, unknown_count = _note_actors(txn, chain.from_iterable(groups.values()))
     for blob, (position, reason, event_id) in problems:
         place = b"\xff\xff\xff\xff" if position is None else position.to_bytes(4, "big")
         txn.put(keys.ASIDE + blob.encode() + place, pack((blob, position, reason, event_id)))
     meta = meta._replace(
         head=head,
-        next_seq=meta.next_seq + len(events),
-        unknown_count=meta.unknown_count + sum([event.tag not in KINDS for event in events]),
+        next_seq=meta.next_seq + event_count,
+        unknown_count=meta.unknown_count + unknown_count,
     )
     if journal is not None:
         meta = _keep_journal(txn, meta, journal)
     put_meta(txn, meta)
-    return Applied(len(events))
+    return Applied(event_count, changes)
 
 
-def _store(txn: Txn, records: Records, seq: int, valid: Validator | None) -> list[Event]:
+def _store(
+    txn: Txn, records: Records, seq: int, valid: Validator | None, unwritten: Summaries | None
+) -> dict[IssueId, list[Event]]:
     """Store the events that are new; return them by issue and in their order."""
     # Spelled out, since it runs for every event of a log: keys.event_order.
     table = keys.ORDER
-    rows = [
-        (table + pair[0][1] + pair[0][3].to_bytes(8, "big") + pair[0][2] + pair[0][0], *pair)
-        for pair in records
-    ]
-    rows.sort(key=itemgetter(0))
-    cursor = txn.cursor()
-    empty = seq == 0
-    events: list[Event] = []
-    orders: list[tuple[bytes, bytes]] = []
-    values: list[tuple[bytes, bytes]] = []
-    issue = last = previous = b""
+    buckets: dict[IssueId, list[_Item]] = {}
+    for event, record in records:
+        event_id, issue_id, actor_id, ts_unix_ms = event[:4]
+        key = table + issue_id + ts_unix_ms.to_bytes(8, "big") + actor_id + event_id
+        bucket = buckets.get(issue_id)
+        if bucket is None:
+            buckets[issue_id] = [(key, event, record)]
+        else:
+            bucket.append((key, event, record))
+    fresh: list[_Item] = []
+    groups: dict[IssueId, list[Event]] = {}
+    for issue_id in sorted(buckets):
+        bucket = buckets[issue_id]
+        bucket.sort(key=itemgetter(0))
+        last = _last_order(txn, issue_id, unwritten) if seq else b""
+        if bucket[0][0] <= last or len({item[0] for item in bucket}) < len(bucket):
+            bucket = _unknown(txn, bucket, last, valid)
+        if bucket:
+            fresh += bucket
+            groups[issue_id] = [item[1] for item in bucket]
+    places = [number.to_bytes(8, "big") for number in range(seq, seq + len(fresh))]
+    orders = zip([item[0] for item in fresh], places, strict=True)
+    txn.cursor().putmulti(orders, append=not txn.stat()["entries"])
     event_table = keys.EVENT
-    for key, event, record in rows:
-        if key == previous:
-            if events and events[-1].event_id == event.event_id:
-                if _better(event, events[-1], valid):
-                    events[-1] = event
-                    values[-1] = (values[-1][0], seal(record))
-            else:
-                _improve(txn, key, event, record, valid)
-            continue
-        previous = key
-        if not empty:
-            if event.issue_id != issue:
-                issue = event.issue_id
-                last = _last_key(txn, keys.ORDER + issue)
-            if key <= last and cursor.set_key(key):
-                _improve(txn, key, event, record, valid)
-                continue
-        place = seq.to_bytes(8, "big")
-        seq += 1
-        events.append(event)
-        orders.append((key, place))
-        # Spelled out: rows.seal.
-        values.append((event_table + place, crc32(record).to_bytes(4, "big") + record))
-    cursor.putmulti(orders)
-    txn.cursor().putmulti(values, append=True)
-    return events
+    # Spelled out: rows.seal.
+    txn.cursor().putmulti(
+        [
+            (event_table + place, crc32(record).to_bytes(4, "big") + record)
+            for place, (_, _, record) in zip(places, fresh, strict=True)
+        ],
+        append=True,
+    )
+    return groups
+
+
+def _last_order(txn: Txn, issue_id: IssueId, unwritten: Summaries | None) -> bytes:
+    """Return the ORDER key of an issue's last stored event, or nothing."""
+    summary = None if unwritten is None else unwritten.get(issue_id)
+    if summary is not None:
+        return keys.order_key(issue_id, summary.last)
+    return _last_key(txn, keys.ORDER + issue_id)
+
+
+def _unknown(txn: Txn, bucket: list[_Item], last: bytes, valid: Validator | None) -> list[_Item]:
+    """Return the events that are not stored yet, the best copy of each; improve those that are."""
+    unknown: list[_Item] = []
+    cursor = txn.cursor()
+    for item in bucket:
+        key, event, record = item
+        if unknown and unknown[-1][0] == key:
+            if _better(event, unknown[-1][1], valid):
+                unknown[-1] = item
+        elif key <= last and cursor.set_key(key):
+            _improve(txn, key, event, record, valid)
+        else:
+            unknown.append(item)
+    return unknown
 
 
 def _last_key(txn: Txn, prefix: bytes) -> bytes:
@@ -243,51 +294,53 @@ def _better(event: Event, than: Event, valid: Validator | None) -> bool:
     return event.sig < than.sig
 
 
-def _fold(txn: Txn, news: list[Event], *, empty: bool) -> Change | None:
-    """Return the change that new events of one issue make; None while its creation is missing.
+def _fold(txn: Txn, news: list[Event], before: Summary | None, *, empty: bool) -> Summary | None:
+    """Return an issue's summary with new events; None while its creation is missing.
 
     All of `news` are stored already.
     """
     issue_id = news[0].issue_id
-    old = None if empty else get_row(txn, issue_id)
-    if old is not None and news[0].order > old.summary.last:
-        return Change(old, advance(old.summary, news))
-    if old is None and all(event.tag != ISSUE_CREATED for event in news):
+    if before is not None and news[0].order > before.last:
+        return advance(before, news)
+    if before is None and all(event.tag != ISSUE_CREATED for event in news):
         return None
-    alone = empty or (old is None and _count_is(txn, keys.ORDER + issue_id, len(news)))
+    alone = empty or (before is None and _count_is(txn, keys.ORDER + issue_id, len(news)))
     summary = summarise(news if alone else issue_events(txn, issue_id))
     assert summary is not None, "an issue that was created has a summary"
-    return Change(old, summary)
+    return summary
 
 
 def _count_is(txn: Txn, prefix: bytes, count: int) -> bool:
     return sum(1 for _ in islice(scan(txn, prefix), count + 1)) == count
 
 
-def _note_actors(txn: Txn, events: list[Event]) -> None:
-    """Keep each actor's last event and latest announcement."""
-    tips: dict[ActorId, Event] = {}
+def _note_actors(txn: Txn, events: Iterable[Event]) -> tuple[int, int]:
+    """Keep each actor's last event and latest announcement; count events, and those unknown."""
+    tips: dict[ActorId, tuple[int, EventId]] = {}
     announced: dict[ActorId, Event] = {}
+    count = unknown_count = 0
     for event in events:
-        tip = tips.get(event.actor_id)
-        if tip is None or (
-            event.ts_unix_ms >= tip.ts_unix_ms and _later(event, tip.ts_unix_ms, tip.event_id)
-        ):
-            tips[event.actor_id] = event
-        if event.tag == ACTOR_ANNOUNCED and bytes(event.issue_id) == event.actor_id:
-            known = announced.get(event.actor_id)
+        event_id, issue_id, actor_id, ts_unix_ms, _, tag, _, _ = event
+        count += 1
+        if ts_unix_ms >= tips.get(actor_id, _NEVER)[0]:
+            tips[actor_id] = max(tips.get(actor_id, _NEVER), (ts_unix_ms, event_id))
+        if tag == ACTOR_ANNOUNCED and bytes(issue_id) == actor_id:
+            known = announced.get(actor_id)
             if known is None or _later(event, known.ts_unix_ms, known.event_id):
-                announced[event.actor_id] = event
-    for actor_id, tip in tips.items():
+                announced[actor_id] = event
+        elif tag not in KINDS:
+            unknown_count += 1
+    for actor_id, (last_ts, last_event_id) in tips.items():
         person = get_person(txn, actor_id) or Person(
-            actor_id, tip.event_id, tip.ts_unix_ms, None, None, "", "", "", None
+            actor_id, last_event_id, last_ts, None, None, "", "", "", None
         )
-        if _later(tip, person.last_ts, person.last_event_id):
-            person = person._replace(last_event_id=tip.event_id, last_ts=tip.ts_unix_ms)
+        if (last_ts, last_event_id) > (person.last_ts, person.last_event_id):
+            person = person._replace(last_event_id=last_event_id, last_ts=last_ts)
         news = announced.get(actor_id)
         if news is not None and _later(news, person.announced_ts or 0, person.announced_id or b""):
             person = _announce(person, news)
         txn.put(keys.ACTOR + actor_id, encode_person(person))
+    return count, unknown_count
 
 
 def _later(event: Event, ts_unix_ms: int, event_id: bytes) -> bool:

@@ -67,8 +67,9 @@ def sealed(draw: st.DrawFn) -> Event:
     """Draw any event of any kind, known or of a later version."""
     tag = draw(st.sampled_from(sorted(KINDS)) | st.integers(200, 2**32 - 1))
     payload = draw(_payloads(tag))
+    issue = IssueId(draw(st.binary(min_size=16, max_size=16)))
     one = codec.seal(
-        Draft(IssueId(draw(st.binary(min_size=16, max_size=16))), tag, payload),  # type: ignore[arg-type]
+        Draft(issue, tag, payload),  # type: ignore[arg-type]
         ActorId(draw(st.binary(min_size=16, max_size=16))),
         draw(st.integers(0, limits.TS_UNIX_MS_MAX)),
         draw(st.none() | st.binary(min_size=32, max_size=32).map(EventId)),

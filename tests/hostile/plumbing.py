@@ -92,7 +92,8 @@ def push_chunks(folder: Path, chunks: Iterable[bytes], ref: str = "refs/grit/wal
 
 def event(tag: int, *payload: object, ts: int = 0, issue: IssueId = ISSUE) -> Event:
     """Seal a valid event; `ts` counts from NOW_MS."""
-    return codec.seal(Draft(issue, tag, payload), ACTOR, NOW_MS + ts, None)  # type: ignore[arg-type]
+    draft = Draft(issue, tag, payload)  # type: ignore[arg-type]
+    return codec.seal(draft, ACTOR, NOW_MS + ts, None)
 
 
 def comment(text: str, ts: int = 1) -> Event:

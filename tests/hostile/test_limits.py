@@ -267,7 +267,7 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     "an unknown locale": {**BARE, "LC_ALL": "xx_XX.UTF-8"},
     "a far time zone": {**BARE, "TZ": "Pacific/Kiritimati"},
     "an unknown time zone": {**BARE, "TZ": "Nowhere/At_All"},
-    "an odd time zone": {**BARE, "TZ": "XXX-25:59:59"},
+    "an odd time zone": {**BARE, "TZ": "ABC-25:59:59"},
     "HOME that is not there": {**BARE, "HOME": "/nonexistent"},
     "TMPDIR that is not there": {**BARE, "TMPDIR": "/nonexistent"},
     "hash seed 0": {**BARE, "PYTHONHASHSEED": "0"},
