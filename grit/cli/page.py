@@ -14,6 +14,7 @@ from grit.cli.detail import (
     lines_of_issue,
 )
 from grit.cli.names import history_rows, name_of, short
+from grit.core.escape import escape
 from grit.core.issue import Summary
 from grit.services.listing import Relation, Shown
 from grit.services.shapes import Json, event_json, issue_json
@@ -125,7 +126,8 @@ def _relations(shown: Shown) -> Iterator[RelationView]:
 
 def _relation(heading: str, text: str, row: Summary | None, reader: ViewReader) -> RelationView:
     if row is None:
-        return RelationView(heading, text[:7], 7, "unknown", "(has not arrived)")
+        # The text is a field's value where it is no id: anything may stand there.
+        return RelationView(heading, escape(text)[:7], 7, "unknown", "(has not arrived)")
     state = "deleted" if row.deleted else row.state
     unique = reader.unique_chars(row.issue_id)
     return RelationView(heading, short(reader, row.issue_id), unique, state, row.title)
@@ -135,8 +137,6 @@ def relation_lines(
     run: Context, shown: Shown, relations: Sequence[Relation], reverse: bool
 ) -> list[str]:
     """Return one line an edge, as `grit issue dep list` prints them."""
-    from grit.core.escape import escape
-
     found: list[str] = []
     for one in relations:
         title = escape(one.row.title) if one.row else "(has not arrived)"

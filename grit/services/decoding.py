@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PORTION_BYTES: Final = 1024 * 1024
 HELPERS_MAX: Final = 4
-_NUMBER: Final = "Q"
+_NUMBER: Final = "I"
 
 
 class _Portion(NamedTuple):

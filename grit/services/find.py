@@ -22,7 +22,7 @@ def resolve(reader: ViewReader, text: str) -> IssueId:
         raise NotFound(f"no issue '{prefix}'", id=prefix)
     shown = found[:CANDIDATES_SHOWN]
     titles = [
-        f"{row.issue_id.hex()[: len(prefix) + 4]} {row.title}"
+        f"{row.issue_id.hex()[: max(len(prefix), reader.unique_chars(row.issue_id))]} {row.title}"
         for row in map(reader.summary, shown)
         if row is not None
     ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
+from grit.git.dialects import GRIT_REF
 from grit.services.signatures import Judge
 from grit.services.workspace import Workspace
 from grit.view.database import Database
@@ -37,6 +38,8 @@ def refresh(workspace: Workspace, *, to_write: bool = False) -> ViewReader:
         workspace.use_database(Database.temporary())
         _fill(workspace, None, force=True)
         return ViewReader(workspace.database)
+    if workspace.wal.ref != GRIT_REF:
+        _tell_of_other_log(workspace, head)
     reader = ViewReader(workspace.database)
     old: str | None = None
     try:
@@ -56,6 +59,17 @@ def refresh(workspace: Workspace, *, to_write: bool = False) -> ViewReader:
     except (IoFailed, OSError) as failure:
         _use_temporary(workspace, head, str(failure))
     return ViewReader(workspace.database)
+
+
+def _tell_of_other_log(workspace: Workspace, head: str | None) -> None:
+    """Say so when refs/grite/wal, which came from elsewhere, hides a log under refs/grit/wal."""
+    from grit.git.refs import read_ref
+
+    other = read_ref(workspace.repository, GRIT_REF)
+    if other and head and not workspace.wal.contains(head, other):
+        workspace.notice(
+            f"{workspace.wal.ref} is shown; {GRIT_REF} holds another log, whose issues are not"
+        )
 
 
 def rebuild(workspace: Workspace) -> ViewReader:

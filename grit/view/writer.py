@@ -6,8 +6,9 @@ One path serves an own append, catching up and a rebuild.
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import chain
 from operator import itemgetter
+from struct import Struct
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -38,7 +39,6 @@ from grit.view.rows import (
     get_row,
     issue_events,
     put_meta,
-    scan,
     seal,
 )
 
@@ -61,6 +61,8 @@ Journal = tuple[str, tuple[tuple[str, bytes], ...]]
 Validator = Callable[[Event], bool]
 _Item = tuple[bytes, Event, bytes]
 """An event between its ORDER key and its record."""
+_order_key: Final = Struct(">c16sQ16s32s").pack
+"""What `keys.event_order` returns, faster."""
 _NEVER: Final = (-1, EventId(b""))
 
 
@@ -169,13 +171,13 @@ def _apply(
     unwritten: Summaries | None,
 ) -> Applied:
     meta = get_meta(txn)
-    groups = _store(txn, records, meta.next_seq, valid, unwritten)
+    groups, unseen = _store(txn, records, meta.next_seq, valid, unwritten)
     stale: list[tuple[bytes, bytes]] = []
     changes: Changes = {}
     for issue_id, news in groups.items():
         row = get_row(txn, issue_id) if unwritten is None else None
         before = row.summary if row is not None else (unwritten or {}).get(issue_id)
-        summary = _fold(txn, news, before, empty=meta.next_seq == 0)
+        summary = _fold(txn, news, before, alone=issue_id in unseen)
         if summary is not None:
             changes[issue_id] = Change(row, summary)
             if not _TEXT_TAGS.isdisjoint([event.tag for event in news]):
@@ -200,14 +202,17 @@ def _apply(
 
 def _store(
     txn: Txn, records: Records, seq: int, valid: Validator | None, unwritten: Summaries | None
-) -> dict[IssueId, list[Event]]:
-    """Store the events that are new; return them by issue and in their order."""
-    # Spelled out, since it runs for every event of a log: keys.event_order.
+) -> tuple[dict[IssueId, list[Event]], set[IssueId]]:
+    """Store the events that are new; return them by issue and in their order.
+
+    Also the issues of which nothing was stored before.
+    """
+    # Runs for every event of a log, so it is spelled out.
     table = keys.ORDER
     buckets: dict[IssueId, list[_Item]] = {}
     for event, record in records:
-        event_id, issue_id, actor_id, ts_unix_ms = event[:4]
-        key = table + issue_id + ts_unix_ms.to_bytes(8, "big") + actor_id + event_id
+        event_id, issue_id, actor_id, ts_unix_ms, _, _, _, _ = event
+        key = _order_key(table, issue_id, ts_unix_ms, actor_id, event_id)
         bucket = buckets.get(issue_id)
         if bucket is None:
             buckets[issue_id] = [(key, event, record)]
@@ -215,10 +220,13 @@ def _store(
             bucket.append((key, event, record))
     fresh: list[_Item] = []
     groups: dict[IssueId, list[Event]] = {}
+    unseen: set[IssueId] = set()
     for issue_id in sorted(buckets):
         bucket = buckets[issue_id]
         bucket.sort(key=itemgetter(0))
         last = _last_order(txn, issue_id, unwritten) if seq else b""
+        if not last:
+            unseen.add(issue_id)
         if bucket[0][0] <= last or len({item[0] for item in bucket}) < len(bucket):
             bucket = _unknown(txn, bucket, last, valid)
         if bucket:
@@ -236,7 +244,7 @@ def _store(
         ],
         append=True,
     )
-    return groups
+    return groups, unseen
 
 
 def _last_order(txn: Txn, issue_id: IssueId, unwritten: Summaries | None) -> bytes:
@@ -294,24 +302,19 @@ def _better(event: Event, than: Event, valid: Validator | None) -> bool:
     return event.sig < than.sig
 
 
-def _fold(txn: Txn, news: list[Event], before: Summary | None, *, empty: bool) -> Summary | None:
+def _fold(txn: Txn, news: list[Event], before: Summary | None, *, alone: bool) -> Summary | None:
     """Return an issue's summary with new events; None while its creation is missing.
 
-    All of `news` are stored already.
+    All of `news` are stored already; `alone` says that no others are.
     """
     issue_id = news[0].issue_id
     if before is not None and news[0].order > before.last:
         return advance(before, news)
     if before is None and all(event.tag != ISSUE_CREATED for event in news):
         return None
-    alone = empty or (before is None and _count_is(txn, keys.ORDER + issue_id, len(news)))
     summary = summarise(news if alone else issue_events(txn, issue_id))
     assert summary is not None, "an issue that was created has a summary"
     return summary
-
-
-def _count_is(txn: Txn, prefix: bytes, count: int) -> bool:
-    return sum(1 for _ in islice(scan(txn, prefix), count + 1)) == count
 
 
 def _note_actors(txn: Txn, events: Iterable[Event]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What fault tests share: the program as a process, strace around it, and the check of a repository."""
+"""What fault tests share: grit as a process, strace around it, the check of a repository."""
 
 import json
 import os

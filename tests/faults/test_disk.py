@@ -58,7 +58,7 @@ def test_fault_5_a_call_that_fails_once_refuses_or_stores(
     found = changing(points(tracker, trace, "new", "measured", syscalls=FAILING))
     assert len(found) > 15, found
     hit = 0
-    for turn, point in enumerate(sample(found, 8)):
+    for turn, point in enumerate(sample(found, 6 if error == "ENOSPC" else 3)):
         tag = f"{error}{turn:04}"
         done = _fail(point, error, trace, tracker, "new", tag, "-l", tag)
         if not _hit(trace, tracker):
@@ -68,9 +68,9 @@ def test_fault_5_a_call_that_fails_once_refuses_or_stores(
         count = sum(title == tag for title in titles(tracker))
         assert count == (done.status == 0), f"{point}: {done}"
         ok(tracker, "new", f"after {tag}")
-        if FULL_SWEEP or turn % 3 == 0:
+        if FULL_SWEEP or turn == 1:
             events(tracker)
-    assert hit > 4, "the points were missed"
+    assert hit >= 2, "the points were missed"
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EROFS"])
@@ -80,7 +80,7 @@ def test_fault_5_a_call_that_keeps_failing_refuses_or_stores(
     """A disk that stays full from some step on: the same rule, and afterwards grit works again."""
     trace = tmp_path / "trace"
     found = changing(points(tracker, trace, "new", "measured", syscalls="write,pwrite64,fdatasync"))
-    for turn, point in enumerate(sample(found, 6)):
+    for turn, point in enumerate(sample(found, 3)):
         tag = f"{error}{turn:04}"
         again = f"inject={point.syscall}:error={error}:when={point.number}+"
         # Its own output must get through, so that there is a message to judge.
@@ -110,14 +110,14 @@ def test_fault_5_a_view_that_cannot_be_written_hides_nothing(
     drop()
     found = changing(points(tracker, trace, "ls", "--json", syscalls=FAILING))
     hit = 0
-    for point in sample(found, 6):
+    for point in sample(found, 4):
         drop()
         done = _fail(point, error, trace, tracker, "ls", "--json")
         hit += _hit(trace, tracker)
         assert done.status == 0, f"{point}: {done}"
         assert len(done.data["issues"]) == 4, point
         assert len(titles(tracker)) == 4, point
-    assert hit > 3, "the points were missed"
+    assert hit >= 2, "the points were missed"
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_fault_5_a_disk_that_fills_up_loses_nothing_acknowledged(small_disk: Pat
     assert titles(folder) == stored
 
 
-@pytest.mark.parametrize("limit_bytes", [0, 100, 2_000, 20_000, 100_000])
+@pytest.mark.parametrize("limit_bytes", [0, 100, 20_000])
 def test_fault_5_a_limit_on_file_sizes_refuses(limit_bytes: int, tracker: Path) -> None:
     """RLIMIT_FSIZE behaves like a full disk, whichever file it meets first."""
 

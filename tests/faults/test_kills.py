@@ -1,4 +1,4 @@
-"""kill -9 before every system call that changes something: whole or absent, and nothing to clean up.
+"""kill -9 before every system call that changes something: whole or absent, nothing to clean up.
 
 CI takes a sample of the points; GRIT_FAULTS=all takes every one.
 """
@@ -38,12 +38,12 @@ COMMANDS = {
     "new": Command(
         lambda tag, _issue: ("new", tag, "-l", tag, "-f", f"team={tag}", "-a", tag),
         lambda _tag, _issue: b"",
-        14,
+        7,
     ),
     "comment": Command(
-        lambda tag, issue: ("comment", issue, "-b", tag), lambda _tag, _issue: b"", 8
+        lambda tag, issue: ("comment", issue, "-b", tag), lambda _tag, _issue: b"", 4
     ),
-    "batch": Command(lambda _tag, _issue: ("batch",), _batch, 8),
+    "batch": Command(lambda _tag, _issue: ("batch",), _batch, 4),
 }
 
 
@@ -67,7 +67,9 @@ def test_fault_4_a_killed_write_is_whole_or_absent(
         return command.arguments(tag, issue)
 
     found = changing(
-        points(tracker, tmp_path / "trace", *words("measured"), stdin=command.stdin("measured", issue))
+        points(
+            tracker, tmp_path / "trace", *words("measured"), stdin=command.stdin("measured", issue)
+        )
     )
     whole = sum("measured" in event for event in events(tracker))
     assert whole
@@ -83,10 +85,12 @@ def test_fault_4_a_killed_write_is_whole_or_absent(
         written = ok(tracker, "new", following)
         assert written.seconds < WAIT_S_MAX, point
         stored = events(tracker)
-        assert sum(tag in event for event in stored) in ((whole,) if status == 0 else (0, whole)), point
+        assert sum(tag in event for event in stored) in ((whole,) if status == 0 else (0, whole)), (
+            point
+        )
         assert any(following in event for event in stored), point
         assert "tmp_obj" not in written.err
-    assert killed > command.samples // 2, "the points were missed"
+    assert killed >= command.samples // 2, "the points were missed"
 
 
 def test_fault_4_a_killed_first_write_leaves_a_repository_that_works(
@@ -99,7 +103,7 @@ def test_fault_4_a_killed_first_write_leaves_a_repository_that_works(
         return tmp_path / name
 
     found = changing(points(fresh("measured"), tmp_path / "trace", "new", "first"))
-    for turn, point in enumerate(sample(found, 10)):
+    for turn, point in enumerate(sample(found, 5)):
         folder = fresh(f"turn{turn}")
         status = _kill(point, folder, "new", "first")
         ok(folder, "ls", "--json")
@@ -132,7 +136,7 @@ def test_fault_4_a_killed_rebuild_heals(
     found = changing(points(tracker, tmp_path / "trace", verb))
     assert len(found) > 10
     killed = 0
-    for point in sample(found, 8):
+    for point in sample(found, 4):
         prepare()
         killed += _kill(point, tracker, verb) == -9
         listed = ok(tracker, "ls", "--all", "--json")
@@ -140,4 +144,4 @@ def test_fault_4_a_killed_rebuild_heals(
         assert len(listed.data["issues"]) == 4, point
         assert events(tracker) == before, point
         assert not (view / "build").exists(), point
-    assert killed >= 4, "the points were missed"
+    assert killed >= 2, "the points were missed"

@@ -300,12 +300,18 @@ def test_fault_23_few_file_descriptors_are_enough_or_refused(count: int, tracker
     events(tracker)
 
 
-@pytest.mark.parametrize("words", [["ls"], ["ls", "--json"], ["new", "unheard"], ["export"], ["--help"]])
+@pytest.mark.parametrize(
+    "words", [["ls"], ["ls", "--json"], ["new", "unheard"], ["export"], ["--help"]]
+)
 def test_fault_23_output_that_goes_nowhere_is_an_error(words: list[str], tracker: Path) -> None:
     """A full device as stdout: non-zero, a reason, no traceback."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [*GRIT, *words], cwd=tracker, stdout=full, stderr=subprocess.PIPE, env=environment(),
+            [*GRIT, *words],
+            cwd=tracker,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
             timeout=60,
         )
     assert done.returncode not in (0, 120), done
@@ -314,13 +320,25 @@ def test_fault_23_output_that_goes_nowhere_is_an_error(words: list[str], tracker
     assert b"Exception ignored" not in done.stderr, done.stderr.decode()
 
 
-@pytest.mark.parametrize("words", ['ls >&-', "ls --json >&-", "new unheard >&-", "new unseen 2>&-",
-                                   "new untold <&-", "new nothing <&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ls >&-",
+        "ls --json >&-",
+        "new unheard >&-",
+        "new unseen 2>&-",
+        "new untold <&-",
+        "new nothing <&- >&- 2>&-",
+    ],
+)
 def test_fault_23_closed_streams_do_no_harm(words: str, tracker: Path) -> None:
     """A closed stdin, stdout or stderr never lets output run into the repository's files."""
     command = f'exec "$@" {words}'
     done = subprocess.run(
-        ["sh", "-c", command, "sh", *GRIT], cwd=tracker, capture_output=True, env=environment(),
+        ["sh", "-c", command, "sh", *GRIT],
+        cwd=tracker,
+        capture_output=True,
+        env=environment(),
         timeout=60,
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
@@ -337,7 +355,10 @@ def test_fault_23_a_reader_that_leaves_early_ends_the_command_quietly(tracker: P
     for words in ("ls --all", "ls --all --jsonl", "export", "log"):
         done = subprocess.run(
             ["sh", "-c", f'"$@" {words} | head -1', "sh", *GRIT],
-            cwd=tracker, capture_output=True, env=environment(), timeout=60,
+            cwd=tracker,
+            capture_output=True,
+            env=environment(),
+            timeout=60,
         )
         assert done.stderr == b"", (words, done.stderr.decode())
         assert done.stdout.count(b"\n") <= 1
@@ -350,8 +371,12 @@ def test_fault_4_ctrl_c_in_a_rebuild_ends_with_130_and_harms_nothing(tracker: Pa
     ended = []
     for pause_ms in (60, 120, 200, 300, 450):
         process = subprocess.Popen(
-            [*GRIT, "rebuild"], cwd=tracker, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=environment(), start_new_session=True,
+            [*GRIT, "rebuild"],
+            cwd=tracker,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,
         )
         time.sleep(pause_ms / 1000)
         os.killpg(process.pid, signal.SIGINT)

@@ -85,3 +85,23 @@ def test_an_issue_is_not_made_a_part_of_itself(patient: Patient) -> None:
     assert "part of itself" in patient.refused("issue", "update", one, "--parent", two)
     patient.data("issue", "update", two, "--parent", "")
     patient.data("issue", "update", one, "--parent", two)
+
+
+def test_candidates_of_an_ambiguous_prefix_are_told_apart(patient: Patient) -> None:
+    """What a refusal shows is enough to type, however much the ids share."""
+    ids = [bytes.fromhex("abcdef1234567890") + bytes(7) + bytes((last,)) for last in (1, 2)]
+    patient.append(*(event(kinds.ISSUE_CREATED, "T", "", (), issue=IssueId(one)) for one in ids))
+    said = patient.refused("show", "abcdef")
+    assert all(f"{one.hex()} T" in said for one in ids)
+
+
+def test_fault_19_a_parent_that_is_no_id_is_shown_escaped(patient: Patient) -> None:
+    """A field `parent` is text that anybody may have written: no terminal obeys it."""
+    issue = IssueId(b"\x01" * 16)
+    patient.append(
+        event(kinds.ISSUE_CREATED, "T", "", (), issue=issue),
+        event(kinds.FIELD_SET, "parent", "\x1bc\u202e", issue=issue),
+    )
+    shown = patient.grit("show", issue.hex()).stdout
+    assert "has not arrived" in shown
+    assert "\x1b" not in shown and "\u202e" not in shown

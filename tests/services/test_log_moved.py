@@ -83,3 +83,14 @@ def test_fault_11_a_writer_behind_a_busy_view_gives_up_in_time(patient: Patient)
         assert refused.returncode == 5
         assert refused.stderr.count("busy (pid 4242)") == 1
     assert patient.data("show", issue)["issue"]["comment_count"] == 1
+
+
+def test_a_log_that_another_one_hides_is_told(patient: Patient) -> None:
+    """A second log under refs/grite/wal is shown, and never without saying what it hides."""
+    patient.data("new", "one")
+    own = patient.git("rev-parse", REF)
+    bundle = Path(__file__).parents[1] / "compat" / "rust-grite-gritecnk.bundle"
+    patient.git("fetch", "-q", str(bundle), "refs/grite/*:refs/grite/*")
+    assert f"{REF} holds another log" in patient.grit("ls").stderr
+    patient.git("update-ref", REF, "refs/grite/wal", own)
+    assert "another log" not in patient.grit("ls").stderr
