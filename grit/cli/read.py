@@ -1,5 +1,6 @@
 """Commands that show issues: list, show, ready, blocked, search, attachments, dependencies."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -35,9 +36,7 @@ def issue_row(reader: ViewReader, row: Summary, note: str = "") -> IssueRow:
     )
 
 
-def _lines(
-    run: Context, command: str, page: Page, noun: str, filtered: bool, notes: bool = False
-) -> Iterator[str]:
+def _lines(run: Context, page: Page, noun: str, empty: str, notes: bool = False) -> Iterator[str]:
     shown = 0
 
     def rows() -> Iterator[IssueRow]:
@@ -50,7 +49,7 @@ def _lines(
     screen = run.terminal.screen
     yield from render_issue_rows(rows(), screen, run.now_ms)
     if not shown:
-        yield empty_list(command, filtered=filtered)
+        yield empty
     elif run.terminal.is_tty:
         yield list_footer(shown, page.total, noun, screen)
     elif LIST_LIMIT_DEFAULT == shown < page.total:
@@ -67,9 +66,7 @@ def _waits_for(reader: ViewReader, row: Summary) -> str:
     return f"waits for {', '.join(waits[:3])}{more}"
 
 
-def _print(
-    run: Context, command: str, page: Page, noun: str, *, filtered: bool, notes: bool = False
-) -> None:
+def _print(run: Context, page: Page, noun: str, *, empty: str, notes: bool = False) -> None:
     def rows() -> Iterator[dict[str, object]]:
         for row in page.rows:
             yield summary_json(row)
@@ -79,8 +76,23 @@ def _print(
         rows(),
         SUMMARY_FIELDS,
         {"total": page.total},
-        lambda: _lines(run, command, page, noun, filtered, notes),
+        lambda: _lines(run, page, noun, empty, notes),
     )
+
+
+class FilterCommand(GritCommand):
+    """A command whose arguments are a filter, which may begin with a dash: -label:wip."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take negated terms for what they are, not for options."""
+        end = args.index("--") if "--" in args else len(args)
+        terms = [word for word in args[:end] if _NEGATED.match(word)]
+        options = [word for word in args[:end] if not _NEGATED.match(word)]
+        behind = args[end + 1 :]
+        return super().parse_args(ctx, [*options, "--", *terms, *behind])
+
+
+_NEGATED: Final = re.compile(r"-[a-z][a-z.]+:")
 
 
 def paging_options(command: Command) -> Command:
@@ -94,7 +106,7 @@ def paging_options(command: Command) -> Command:
     )(command)
 
 
-@click.command(cls=GritCommand, name="list")
+@click.command(cls=FilterCommand, name="list")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
 @click.option("--state", "-s", type=click.Choice(["open", "closed", "all"]), help="[default: open]")
 @click.option(
@@ -129,8 +141,7 @@ def list_(
 
     FILTER narrows them: label:bug -label:wip assignee:ann author:bob state:all
     is:ready is:blocked type:bug priority:<2 updated:>7d created:2025-01-01..2025-02-01
-    no:assignee parent:ID "exact words" crash sort:created. Put '--' before a filter
-    that begins with '-'.
+    no:assignee parent:ID "exact words" crash sort:created.
     """
     asked = Asked(
         _filter_text(words),
@@ -145,8 +156,10 @@ def list_(
     )
     page = listing.page(run.workspace, asked)
     filtered = bool(words or labels or assignee or author or search)
+    everything = state is not None or "state:" in asked.filter_text
+    empty = empty_list("ls", filtered=filtered, everything=everything)
     noun = {"closed": "closed issue", "all": "issue"}.get(state or "", "open issue")
-    _print(run, "ls", page, "match" if words else noun, filtered=filtered)
+    _print(run, page, "match" if words else noun, empty=empty)
 
 
 def _rows_max(limit: int | None, all_: bool) -> int | None:
@@ -158,14 +171,15 @@ def _filter_text(words: Iterable[str]) -> str:
 
 
 def _edge_command(name: str, term: Any, noun: str, summary: str) -> click.Command:
-    @click.command(cls=GritCommand, name=name, help=summary)
+    @click.command(cls=FilterCommand, name=name, help=summary)
     @click.argument("words", nargs=-1, metavar="[FILTER]...")
     @paging_options
     @click.pass_obj
     def command(run: Context, words: tuple[str, ...], limit: int | None, all_: bool) -> None:
         asked = Asked(_filter_text(words), terms=(term,), sort=None, limit=_rows_max(limit, all_))
         page = listing.page(run.workspace, asked)
-        _print(run, name, page, noun, filtered=bool(words), notes=name == "blocked")
+        empty = empty_list(name, everything=bool(words))
+        _print(run, page, noun, empty=empty, notes=name == "blocked")
 
     return command
 
@@ -189,7 +203,7 @@ def search(run: Context, words: tuple[str, ...], state: str, limit: int | None, 
     """Find words in titles, bodies and comments; a word also finds longer ones."""
     asked = Asked(search=" ".join(words), state=state, limit=_rows_max(limit, all_))
     page = listing.page(run.workspace, asked)
-    _print(run, "search", page, "match", filtered=True)
+    _print(run, page, "match", empty=empty_list("search", everything=state == "all"))
 
 
 @click.command(cls=GritCommand, name="show")

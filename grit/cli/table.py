@@ -307,10 +307,12 @@ def list_footer(shown: int, total: int, noun: str, screen: Screen) -> str:
     return paint(f"{shown:,} of {counted(total, noun)}; --all shows them", DIM, screen)
 
 
-def empty_list(command: str, *, filtered: bool = False) -> str:
-    """Return what a list command says when it has nothing to show."""
+def empty_list(command: str, *, filtered: bool = False, everything: bool = False) -> str:
+    """Return what a list says when it has nothing to show; `everything`: whatever the state."""
+    if everything:
+        return "Nothing matches."
     if filtered or command == "search":
-        return "Nothing matches. 'grit ls --state all' shows what there is."
+        return "Nothing open matches; --state all looks at closed issues too."
     return {
         "ready": "Nothing is ready. 'grit blocked' shows what waits for what.",
         "blocked": "Nothing is blocked.",

@@ -15,6 +15,7 @@ from grit.core.limits import ID_BYTES
 from grit.git import actors as files
 from grit.git.dialects import GRIT_REF
 from grit.git.wal import Wal
+from grit.services import lost
 from grit.services.survey import Facts, Tallies, Tally
 from grit.services.workspace import Workspace
 from grit.view.reader import Stats, ViewReader
@@ -139,6 +140,22 @@ def stale_lock(workspace: Workspace, ref: LogRef) -> str | None:
     except OSError:
         return None
     return path if age_s > STALE_LOCK_S else None
+
+
+def check_lost(workspace: Workspace, ref: LogRef) -> Check:
+    """Whether the log's ref has left heads behind that it does not hold."""
+    if ref.problem is not None:
+        return Check("lost", "warn", "not checked: the log's ref cannot be read", "see 'ref'")
+    found = lost.heads(workspace)
+    if not found:
+        return Check("lost", "ok", "the log holds every head that it ever stood at here")
+    names = ", ".join(f"{lost.LOST_REFS}{head}" for head in found[:3])
+    return Check(
+        "lost",
+        "warn",
+        f"somebody moved the ref of the log; what only these heads hold is not shown: {names}",
+        f"{_FIX} takes back those that add to the log; 'git log REF' tells what the others hold",
+    )
 
 
 def check_ref_lock(workspace: Workspace, ref: LogRef) -> Check:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import GritError, ViewFailed, WalDamaged
-from grit.services import checks, refresh
+from grit.services import checks, lost, refresh
 from grit.services.checks import Check, LogRef
 from grit.services.survey import Facts, survey
 from grit.services.workspace import Workspace
@@ -96,6 +96,7 @@ def _examine(workspace: Workspace, *, thorough: bool) -> list[Check]:
         checks.check_repository(workspace),
         checks.check_ref(workspace, ref, view),
         checks.check_ref_lock(workspace, ref),
+        checks.check_lost(workspace, ref),
     ]
     facts = None
     if ref.problem is not None:
@@ -154,6 +155,11 @@ def _remove_ref_lock(workspace: Workspace) -> Iterator[str]:
         if path is not None:
             os.unlink(path)
             yield f"removed {ref.name}.lock, which a killed process had left behind"
+
+
+def _take_back(workspace: Workspace) -> Iterator[str]:
+    with _writers_lock(workspace):
+        yield from lost.take_back(workspace)
 
 
 def _restore_ref(workspace: Workspace) -> Iterator[str]:
@@ -253,6 +259,7 @@ def _writers_lock(workspace: Workspace) -> "FileLock":
 
 _MENDING: Final[tuple[tuple[tuple[str, ...], Callable[[Workspace], Iterator[str]]], ...]] = (
     (("ref_lock",), _remove_ref_lock),
+    (("lost",), _take_back),
     (("ref",), _restore_ref),
     (("objects", "ref"), _restore_objects),
     (("remotes",), _add_refspecs),

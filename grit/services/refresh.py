@@ -4,8 +4,9 @@ import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
+from grit.core.errors import Busy, IoFailed
 from grit.git.dialects import GRIT_REF
+from grit.services import lost
 from grit.services.signatures import Judge
 from grit.services.workspace import Workspace
 from grit.view.database import Database
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 BATCH_EVENTS = 50_000
 """Events held in memory before they go into the view."""
-LOST_REFS = "refs/grit-lost/"
-"""Where heads are kept that the log's ref stood at and does not hold any more."""
 
 
 def refresh(workspace: Workspace, *, to_write: bool = False) -> ViewReader:
@@ -120,41 +119,12 @@ def _catch_up(workspace: Workspace, head: str | None, old: str | None) -> None:
         if known is None:
             raise ViewDoubt("absent", "the view is empty")
         if head is None or not workspace.wal.contains(head, known):
-            _keep_lost(workspace, known, head)
+            lost.keep(workspace, known, head)
             raise ViewDoubt("schema", "the log was replaced")
         try:
             _feed(workspace, writer, judge, head, known)
         except HeadUnknown as error:
             raise ViewDoubt("schema", "the log was replaced") from error
-
-
-def _keep_lost(workspace: Workspace, known: str, head: str | None) -> None:
-    """Tell that the log does not hold the head known before, and keep that from `git gc`.
-
-    Raises WalDamaged when the ref is gone: an empty answer would be a wrong one.
-    """
-    from grit.git.process import run
-    from grit.git.refs import swap_ref
-
-    repository, ref = workspace.repository, workspace.wal.ref
-    if run(repository.git_dir, "cat-file", "-e", f"{known}^{{commit}}").status:
-        return  # a view of another repository, or nothing is left to keep
-    if head is None:
-        raise WalDamaged(
-            f"{ref} is gone, and with it every issue; the head {known[:12]} is still there, and "
-            "'grit doctor --fix' restores it",
-            ref=ref,
-        )
-    lost = f"{LOST_REFS}{known}"
-    try:
-        swap_ref(repository, lost, None, known)
-        kept = f"kept as {lost}"
-    except (Busy, GitFailed, IoFailed, WalDamaged):
-        kept = "which 'git gc' may remove"  # a repository that cannot be written, say
-    workspace.notice(
-        f"{ref} was moved to {head[:12]}, which does not hold the head known before, {kept}; "
-        "issues and changes that are only there are not shown"
-    )
 
 
 def _rebuild(workspace: Workspace, head: str | None, *, force: bool) -> None:

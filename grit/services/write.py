@@ -1,6 +1,7 @@
 """The one write path: decide under the lock, seal, append to the log, show in the view."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple, TypeVar
 
 from grit.core import codec
@@ -30,24 +31,37 @@ class Written(NamedTuple):
 class Transaction:
     """A state to decide on: the view, plus what this command has already decided."""
 
-    def __init__(self, reader: ViewReader, author: Signer, now_ms: int) -> None:
-        """Start with nothing decided; `now_ms` is the wall clock, unix milliseconds."""
+    def __init__(self, reader: ViewReader, sign_in: Callable[[], Signer], now_ms: int) -> None:
+        """Start with nothing decided; `now_ms` is the wall clock, unix milliseconds.
+
+        `sign_in` tells who writes; a command that is refused before it writes never asks.
+        """
         self.reader = reader
-        self.author = author
         self.events: list[Event] = []
         self.attachments: dict[str, bytes] = {}
+        self._sign_in = sign_in
+        self._author: Signer | None = None
+        self._parent: EventId | None = None
+        self._last_ms: int | None = None
         self._now_ms = now_ms
         self._rows: dict[IssueId, Summary] = {}
         self._seen: dict[IssueId, int | None] = {}
         self._pending: dict[IssueId, list[Event]] = {}
-        known = reader.actor(author.actor_id)
-        self._parent: EventId | None = known.last_event_id if known else None
-        # An actor's times rise over all issues, so that its last event, the next parent, is plain.
-        # A forged one far ahead must not drag them along.
-        near = known is not None and known.last_ts <= now_ms + CLOCK_AHEAD_MS_MAX
-        self._last_ms = known.last_ts if known and near else None
-        if author.announcement is not None and not (known and known.announced_ts is not None):
-            self._seal(IssueId(author.actor_id), ACTOR_ANNOUNCED, author.announcement)
+
+    @property
+    def author(self) -> Signer:
+        """Who writes; its announcement is the first event of what it ever stores."""
+        if self._author is None:
+            author = self._author = self._sign_in()
+            known = self.reader.actor(author.actor_id)
+            self._parent = known.last_event_id if known else None
+            # An actor's times rise over all issues, so that its last event, the next parent, is
+            # plain. A forged one far ahead must not drag them along.
+            near = known is not None and known.last_ts <= self._now_ms + CLOCK_AHEAD_MS_MAX
+            self._last_ms = known.last_ts if known and near else None
+            if author.announcement is not None and not (known and known.announced_ts is not None):
+                self._seal(IssueId(author.actor_id), ACTOR_ANNOUNCED, author.announcement)
+        return self._author
 
     @property
     def decided(self) -> bool:
@@ -98,13 +112,14 @@ class Transaction:
         return events
 
     def _seal(self, issue_id: IssueId, tag: int, payload: Payload) -> Event:
+        author = self.author
         if issue_id not in self._seen:
             row = self.reader.summary(issue_id)
             self._seen[issue_id] = row.updated_ts if row else None
         ts = next_ts(next_ts(self._now_ms, self._last_ms), self._seen[issue_id])
         self._seen[issue_id] = self._last_ms = ts
-        event = codec.seal(Draft(issue_id, tag, payload), self.author.actor_id, ts, self._parent)
-        event = self.author.sign(event)
+        event = codec.seal(Draft(issue_id, tag, payload), author.actor_id, ts, self._parent)
+        event = author.sign(event)
         self._parent = event.event_id
         self.events.append(event)
         return event
@@ -125,14 +140,19 @@ def write(
     `work` may run again when another writer was faster; `subject` makes the log's one line.
     Raises what `work` raises, Busy, Conflict, IoFailed or WalDamaged; then nothing is stored.
     """
-    author = signer(workspace)
-    if workspace.wal.dialect.shared:
-        # An announcement is not stored there: nothing may name it as its parent.
-        author = author._replace(announcement=None)
+
+    @cache
+    def sign_in() -> Signer:
+        author = signer(workspace)
+        if workspace.wal.dialect.shared:
+            # An announcement cannot be stored there, so nobody could verify a signature.
+            author = author._replace(announcement=None, seed=None)
+        return author
+
     with workspace.wal.lock():
         for _ in range(APPEND_RETRIES_MAX):
             reader = refresh(workspace, to_write=True)
-            transaction = Transaction(reader, author, workspace.now_ms())
+            transaction = Transaction(reader, sign_in, workspace.now_ms())
             result = work(transaction)
             if not transaction.decided:
                 return result, Written((), reader.head())

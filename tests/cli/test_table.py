@@ -201,4 +201,5 @@ def test_footers_and_empty_lists() -> None:
     assert footer == "50 of 1,234 open issues; --all shows them"
     assert empty_list("ls") == "No open issues. 'grit new' creates one."
     assert empty_list("ready").startswith("Nothing is ready.")
-    assert empty_list("ls", filtered=True).startswith("Nothing matches.")
+    assert empty_list("ls", filtered=True).startswith("Nothing open matches")
+    assert empty_list("ls", filtered=True, everything=True) == "Nothing matches."

@@ -134,3 +134,11 @@ def test_an_event_knows_its_place() -> None:
     """The order is time, then actor, then id."""
     one = event(kinds.COMMENT_ADDED, "text", ts=7)
     assert one.order == (7, one.actor_id, one.event_id)
+
+
+@pytest.mark.parametrize("value", [1.5, ("x", (2.5,)), {}])
+def test_an_unknown_kind_holds_what_has_one_encoding(value: object) -> None:
+    """Floats and maps have several encodings: not even an unknown kind may hold them."""
+    with pytest.raises(InvalidEvent, match="unknown kind 4242 is not canonical"):
+        kinds.check_payload(4242, (value,))  # type: ignore[arg-type]
+    kinds.check_payload(4242, (None, True, 1, b"", ("x",)))

@@ -65,6 +65,7 @@ def grit(
     stdin: bytes = b"",
     environ: Mapping[str, str] | None = None,
     before: Sequence[str] = (),
+    judged: bool = True,
     **more: Any,
 ) -> Done:
     """Run grit in `folder` behind the words `before`; a traceback or a bug fails the test."""
@@ -79,12 +80,18 @@ def grit(
         **more,
     )
     seconds = time.monotonic() - started
-    out, err = done.stdout.decode(), done.stderr.decode()
-    shown = f"{before!r} {arguments!r:.300} -> {done.returncode}\n{err[-3000:]}"
-    assert "Traceback" not in err, shown
-    assert "bug in grit" not in err, shown
-    assert "internal_error" not in out, f"{shown}{out[-2000:]}"
-    return Done(done.returncode, out, err, seconds)
+    result = Done(done.returncode, done.stdout.decode(), done.stderr.decode(), seconds)
+    if judged:
+        judge(result, f"{before!r} {arguments!r:.300}")
+    return result
+
+
+def judge(done: Done, asked: str) -> None:
+    """Fail the test when a command showed a traceback or called itself buggy."""
+    shown = f"{asked} -> {done.status}\n{done.err[-3000:]}"
+    assert "Traceback" not in done.err, shown
+    assert "bug in grit" not in done.err, shown
+    assert "internal_error" not in done.out, f"{shown}{done.out[-2000:]}"
 
 
 def ok(folder: Path | bytes | str, *arguments: str | bytes, **more: Any) -> Done:

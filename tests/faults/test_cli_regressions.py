@@ -308,7 +308,7 @@ def test_regression_14_hostile_text_is_stored_as_given_or_refused_and_never_runs
     assert HOSTILE["crab"] + " body" in bodies
     assert HOSTILE["newline"] + " body" in bodies
     for shown_by in (["ls", "--all"], ["show", issue], ["log"]):
-        _assert_harmless(ok(tracker, *words).out, str(words))
-        _assert_harmless(_in_terminal(tracker, *words).replace("\r\n", "\n"), f"pty {words}")
+        _assert_harmless(ok(tracker, *shown_by).out, str(shown_by))
+        _assert_harmless(_in_terminal(tracker, *shown_by).replace("\r\n", "\n"), f"pty {shown_by}")
     assert ok(tracker, "ls", "--all", "--json").out.isascii()
     events(tracker)

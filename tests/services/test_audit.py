@@ -105,3 +105,9 @@ def test_fault_19_a_parent_that_is_no_id_is_shown_escaped(patient: Patient) -> N
     shown = patient.grit("show", issue.hex()).stdout
     assert "has not arrived" in shown
     assert "\x1b" not in shown and "\u202e" not in shown
+
+
+def test_a_refused_write_makes_no_actor(patient: Patient) -> None:
+    """REFUSE means that nothing changed: a command that finds no issue makes no key either."""
+    assert patient.grit("close", "abcd").returncode == 3
+    assert not (patient.git_dir / "grit" / "actors").exists()

@@ -19,7 +19,7 @@ from tests.core.builders import ACTOR, ISSUE, NOW_MS, OTHER, created, event
 from tests.services.clinic import Patient, check_of
 
 IDS = [
-    "repository", "ref", "ref_lock", "objects", "chunks", "records", "signatures", "kinds",
+    "repository", "ref", "ref_lock", "lost", "objects", "chunks", "records", "signatures", "kinds",
     "orphans", "cycles", "clock", "chain", "view", "growth", "remotes", "keys", "settings",
 ]  # fmt: skip
 SEED = b"\x07" * 32

@@ -94,3 +94,22 @@ def test_a_log_that_another_one_hides_is_told(patient: Patient) -> None:
     assert f"{REF} holds another log" in patient.grit("ls").stderr
     patient.git("update-ref", REF, "refs/grite/wal", own)
     assert "another log" not in patient.grit("ls").stderr
+
+
+def test_doctor_names_a_lost_head_and_takes_back_what_only_adds(patient: Patient) -> None:
+    """A ref that was set back is moved forward again by --fix; one that went elsewhere is not."""
+    patient.data("new", "one")
+    early = patient.git("rev-parse", REF)
+    patient.data("new", "two")
+    late = patient.git("rev-parse", REF)
+    patient.git("update-ref", REF, early)
+    assert patient.data("ls")["total"] == 1
+    assert patient.check("lost").status == "warn"
+    assert patient.check("lost", fix=True).status == "ok"
+    assert patient.git("rev-parse", REF) == late
+    assert patient.data("ls")["total"] == 2
+    patient.git("update-ref", REF, early)
+    patient.data("ls")
+    patient.data("new", "three")
+    assert patient.check("lost", fix=True).status == "warn"
+    assert {row["title"] for row in patient.data("ls")["issues"]} == {"one", "three"}

@@ -10,6 +10,7 @@ from grit.core.ids import ActorId, IssueId
 from grit.core.query import Query, Term
 from grit.view.database import Database
 from grit.view.reader import ViewReader
+from grit.view.rows import get_row
 from grit.view.writer import rebuilding, writing
 from tests.view.naive import Model, records
 
@@ -78,4 +79,28 @@ def test_readiness_follows_each_change(tmp_path: Path, edge: str, late: str) -> 
             assert (list(page.rows), page.total) == (model.page(query), len(model.page(query)))
         seen.add(reader.page(BLOCKED, limit=10).total)
     assert seen == {0, 1}
+    database.close()
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_a_closed_issue_is_not_blocked_however_it_came(tmp_path: Path, built: bool) -> None:
+    """Only open issues are blocked, in a rebuild as in a write."""
+    first, second = IssueId(b"\x01" * 16), IssueId(b"\x02" * 16)
+    drafts = [
+        Draft(first, 1, ("first", "", ())),
+        Draft(second, 1, ("second", "", ())),
+        Draft(second, 11, (first, "depends_on")),
+        Draft(second, 6, ("closed",)),
+    ]
+    actor = ActorId(b"\x0a" * 16)
+    events = [seal(draft, actor, 1_000 + at, None) for at, draft in enumerate(drafts)]
+    database = Database(str(tmp_path / "view"))
+    with rebuilding(database) as writer:
+        writer.apply(records(events if built else []), "head")
+    if not built:
+        with writing(database) as writer:
+            writer.apply(records(events), "head")
+    with database.reading() as txn:
+        row = get_row(txn, second)
+    assert row is not None and not row.blocked
     database.close()

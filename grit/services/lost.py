@@ -1,0 +1,69 @@
+"""Heads that the log's ref stood at and does not hold any more: kept, named, and taken back.
+
+Absence is never a deletion: whoever moved the ref, what it held stays reachable under
+`refs/grit-lost/` until the log holds it again (spec/wal.md, Lost heads).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
+from grit.services.workspace import Workspace
+
+LOST_REFS: Final = "refs/grit-lost/"
+
+
+def keep(workspace: Workspace, known: str, head: str | None) -> None:
+    """Tell that the log does not hold the head known before, and keep that from `git gc`.
+
+    Raises WalDamaged when the ref is gone: an empty answer would be a wrong one.
+    """
+    from grit.git.process import run
+    from grit.git.refs import swap_ref
+
+    repository, ref = workspace.repository, workspace.wal.ref
+    if run(repository.git_dir, "cat-file", "-e", f"{known}^{{commit}}").status:
+        return  # a view of another repository, or nothing is left to keep
+    if head is None:
+        raise WalDamaged(
+            f"{ref} is gone, and with it every issue; the head {known[:12]} is still there, and "
+            "'grit doctor --fix' restores it",
+            ref=ref,
+        )
+    lost = f"{LOST_REFS}{known}"
+    try:
+        swap_ref(repository, lost, None, known)
+        kept = f"kept as {lost}"
+    except (Busy, GitFailed, IoFailed, WalDamaged):
+        kept = "which 'git gc' may remove"  # a repository that cannot be written, say
+    workspace.notice(
+        f"{ref} was moved to {head[:12]}, which does not hold the head known before, {kept}; "
+        "issues and changes that are only there are not shown"
+    )
+
+
+def heads(workspace: Workspace) -> list[str]:
+    """Return the kept heads that the log does not hold, in the order of their ids."""
+    from grit.git.process import output
+
+    head = workspace.wal.head()
+    listed = output(
+        workspace.repository.git_dir, "for-each-ref", "--format=%(objectname)", LOST_REFS
+    )
+    return [
+        lost
+        for lost in listed.decode().split()
+        if head is None or not workspace.wal.contains(head, lost)
+    ]
+
+
+def take_back(workspace: Workspace) -> Iterator[str]:
+    """Move the log's ref forward to a kept head that only adds to it; say what was done."""
+    from grit.git.refs import swap_ref
+
+    for lost in heads(workspace):
+        head = workspace.wal.head()
+        if head is None or not workspace.wal.contains(lost, head):
+            continue  # it has gone another way: only a join could hold both
+        if swap_ref(workspace.repository, workspace.wal.ref, head, lost):
+            yield f"{workspace.wal.ref} is at {lost[:12]} again, which adds to {head[:12]}"
