@@ -46,16 +46,20 @@ class Context:
 
     def ports(self) -> Ports:
         """Return the clock, randomness, environment and ears that services get."""
-        from grit.cli.progress import ProgressBar
-        from grit.core.progress import SilentProgress
+        from grit.core.progress import ProgressReporter, SilentProgress
 
+        progress: ProgressReporter = SilentProgress()
         shows = self.terminal.stderr_is_tty and not self.quiet and not self.json
+        if shows:
+            from grit.cli.progress import ProgressBar
+
+            progress = ProgressBar(sys.stderr, self.terminal.columns)
         return Ports(
             os.environ,
             lambda: time.time_ns() // 1_000_000,
             os.urandom,
             self.notice,
-            ProgressBar(sys.stderr, self.terminal.columns) if shows else SilentProgress(),
+            progress,
         )
 
     def notice(self, text: str) -> None:
@@ -116,7 +120,7 @@ class GritCommand(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Add the shared options behind the command's own."""
         super().__init__(*args, **{**kwargs, "add_help_option": False})
-        self.params.extend(shared_options())
+        self.params.extend(SHARED_OPTIONS)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Understand --json=a,b, which click's flags cannot say."""
@@ -176,6 +180,10 @@ def shared_options() -> list[click.Parameter]:
         option("-C", store="directory", metavar="DIR", text="Work in this directory."),
         help_option(),
     ]
+
+
+SHARED_OPTIONS: Final = shared_options()
+"""Made once: they keep nothing of a run."""
 
 
 def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:

@@ -6,6 +6,7 @@ from grit.cli.main import LazyGroup
 
 _EDIT: Final = "grit.cli.edit"
 _READ: Final = "grit.cli.read"
+_RELATIONS: Final = "grit.cli.relations"
 
 
 def _group(name: str, text: str, commands: dict[str, str]) -> LazyGroup:
@@ -26,8 +27,8 @@ attachment: Final = _group(
     "Files of an issue.",
     {
         "add": f"{_EDIT}:attachment_add",
-        "list": f"{_READ}:attachment_list",
-        "get": f"{_READ}:attachment_get",
+        "list": f"{_RELATIONS}:attachment_list",
+        "get": f"{_RELATIONS}:attachment_get",
     },
 )
 dep: Final = _group(
@@ -36,8 +37,8 @@ dep: Final = _group(
     {
         "add": f"{_EDIT}:dep_add",
         "remove": f"{_EDIT}:dep_remove",
-        "list": f"{_READ}:dep_list",
-        "topo": f"{_READ}:dep_topo",
+        "list": f"{_RELATIONS}:dep_list",
+        "topo": f"{_RELATIONS}:dep_topo",
     },
 )
 issue: Final = _group(

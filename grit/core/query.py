@@ -28,7 +28,6 @@ from grit.core.errors import InvalidArgs
 from grit.core.ids import ActorId
 from grit.core.issue import Summary
 from grit.core.text import matches_phrase, words
-from grit.core.times import due_ms
 
 TermKind = Literal[
     "state", "label", "assignee", "author", "field", "no", "id", "parent",
@@ -247,6 +246,12 @@ def _field_number(key: str, number: Callable[[str], int | None]) -> Callable[[Te
     return test
 
 
+def _due_ms(value: str) -> int | None:
+    from grit.core.times import due_ms  # few queries ask, and its patterns take time to compile
+
+    return due_ms(value)
+
+
 _ROW_TESTS: Final[dict[str, Callable[[Term, Summary], bool]]] = {
     "state": lambda term, summary: summary.state in term.values,
     "label": lambda term, summary: not set(summary.labels).isdisjoint(term.values),
@@ -258,7 +263,7 @@ _ROW_TESTS: Final[dict[str, Callable[[Term, Summary], bool]]] = {
     "parent": _parent,
     "created": lambda term, summary: _between(term, summary.created_ts),
     "updated": lambda term, summary: _between(term, summary.updated_ts),
-    "due": _field_number("due", due_ms),
+    "due": _field_number("due", _due_ms),
     "priority": _priority,
     "estimate": _field_number("estimate", estimate_number),
 }

@@ -9,13 +9,13 @@ from grit.git.dialects import (
     ATTACHMENTS,
     CHUNK_SUFFIX,
     GRIT,
-    GRIT_REF,
     MAGIC_GRIT,
     MAGIC_GRITE,
     META_NAME,
     Dialect,
 )
 from grit.git.objects import TreeEntry, commit_links, read_loose, tree_entries
+from grit.git.refs import GRIT_REF
 from grit.git.repository import Repository
 
 _MAGIC_COMMITS_MAX: Final = 32

@@ -9,9 +9,8 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import InvalidArgs
 from grit.core.limits import APPEND_CHUNKS_MAX, TS_UNIX_MS_MAX
+from grit.git.refs import GRIT_REF
 
-GRIT_REF: Final = "refs/grit/wal"
-GRITE_REF: Final = "refs/grite/wal"
 MAGIC_GRIT: Final = b"GRITCHNK"
 MAGIC_GRITE: Final = b"GRITECNK"
 CHUNK_SUFFIX: Final = ".bin"

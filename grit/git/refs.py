@@ -16,6 +16,8 @@ from grit.git.repository import Repository
 if TYPE_CHECKING:
     from dulwich.file import _GitFile
 
+GRIT_REF: Final = "refs/grit/wal"
+GRITE_REF: Final = "refs/grite/wal"
 _REF_BYTES_MAX: Final = 4096
 _STALE_LOCK_MS: Final = 3_000
 """Git holds `<ref>.lock` for milliseconds; an older one was left by a killed process."""

@@ -1,28 +1,25 @@
 """The log: a chain of commits behind one ref, appended to and read (spec/wal.md)."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import Conflict, InvalidArgs
 from grit.core.limits import ATTACHMENT_BYTES_MAX
-from grit.git.dialects import (
-    ATTACHMENTS,
-    GRIT,
-    GRIT_REF,
-    GRITE_REF,
-    Dialect,
-    Plan,
-    Request,
-)
-from grit.git.filelock import FileLock
-from grit.git.gitconfig import GitConfig, identity, load_git_config
-from grit.git.refs import read_ref, swap_ref, sync_folder
-from grit.git.repository import Repository
+from grit.git.refs import GRIT_REF, GRITE_REF, read_ref, swap_ref, sync_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
     from grit.git.blob import Blob
+    from grit.git.dialects import Dialect, Plan, Request
+    from grit.git.filelock import FileLock
+    from grit.git.gitconfig import GitConfig
     from grit.git.objects import ObjectWriter
+    from grit.git.repository import Repository
+
+# What only a writer needs is imported where it is used: reading the head must be quick.
 
 StoredObject = tuple[str, bytes]
 """(kind, content) of a git object; its id is the hash of both."""
@@ -66,6 +63,8 @@ class Wal:
     def config(self) -> GitConfig:
         """Git's configuration, read when it is first needed."""
         if self._config is None:
+            from grit.git.gitconfig import load_git_config
+
             self._config = load_git_config(self.repository)
         return self._config
 
@@ -76,6 +75,8 @@ class Wal:
             return self._dialect
         head = self.head()
         if head is None:
+            from grit.git.dialects import GRIT
+
             return GRIT
         from grit.git.detection import detect_dialect
 
@@ -88,9 +89,11 @@ class Wal:
 
     def lock(self) -> FileLock:
         """Return the lock that a writer holds around refresh and append."""
+        from grit.git.filelock import FileLock
+
         return FileLock(f"{self.repository.grit_dir}/wal.lock-file")
 
-    def read(self, head: str, old: str | None) -> "Iterator[Blob]":
+    def read(self, head: str, old: str | None) -> Iterator[Blob]:
         """Yield the chunk files of `head` that `old` does not have, oldest first.
 
         Raises HeadUnknown when `old` is gone, WalDamaged for a missing commit, GitFailed for a
@@ -121,6 +124,9 @@ class Wal:
         """
         if read_ref(self.repository, self.ref) != old:
             raise HeadMoved("another writer moved the log; try again")
+        from grit.git.dialects import Request
+        from grit.git.gitconfig import identity
+
         people = tuple(
             "{} <{}>".format(*identity(self.config, self._environ, role, actor_id))
             for role in ("author", "committer")
@@ -235,7 +241,7 @@ def _checked(attachments: Mapping[str, bytes]) -> Mapping[str, bytes]:
 
 
 def _write_commit(
-    writer: "ObjectWriter", plan: Plan, parent: str | None, journal: list[StoredObject]
+    writer: ObjectWriter, plan: Plan, parent: str | None, journal: list[StoredObject]
 ) -> str:
     from dulwich.objects import Commit, ObjectID
 
@@ -252,7 +258,7 @@ def _write_commit(
 
 
 def _write_tree(
-    writer: "ObjectWriter",
+    writer: ObjectWriter,
     files: Mapping[str, bytes],
     journal: list[StoredObject],
     keep: bool = True,
@@ -261,6 +267,8 @@ def _write_tree(
     from dulwich.objects import ObjectID, Tree
 
     tree = Tree()
+    from grit.git.dialects import ATTACHMENTS
+
     folders: dict[str, dict[str, bytes]] = {}
     for path, data in files.items():
         name, slash, rest = path.partition("/")

@@ -13,7 +13,7 @@ from grit.core.errors import GitFailed, GritError, IoFailed, NotFound, WalDamage
 from grit.core.ids import ActorId
 from grit.core.limits import ID_BYTES
 from grit.git import actors as files
-from grit.git.dialects import GRIT_REF
+from grit.git.refs import GRIT_REF
 from grit.git.wal import Wal
 from grit.services import lost
 from grit.services.survey import Facts, Tallies, Tally

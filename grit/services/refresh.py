@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from grit.core.errors import Busy, IoFailed
-from grit.git.dialects import GRIT_REF
-from grit.services import lost
-from grit.services.signatures import Judge
+from grit.git.refs import GRIT_REF
 from grit.services.workspace import Workspace
 from grit.view.database import Database
 from grit.view.reader import ViewReader
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from grit.core.codec import Problem
     from grit.core.events import Event
     from grit.git.wal import StoredObject
+    from grit.services.signatures import Judge
     from grit.view.writer import Writer
 
 BATCH_EVENTS = 50_000
@@ -110,6 +109,8 @@ def _catch_up(workspace: Workspace, head: str | None, old: str | None) -> None:
     if old is None:
         # An empty view is filled aside, so that nobody sees it half full.
         raise ViewDoubt("absent", "the view is empty")
+    from grit.services.signatures import Judge
+
     judge = Judge(ViewReader(workspace.database))
     with writing(workspace.database, judge) as writer:
         # Whoever held the lock may have moved both: the head is read again under it.
@@ -119,6 +120,8 @@ def _catch_up(workspace: Workspace, head: str | None, old: str | None) -> None:
         if known is None:
             raise ViewDoubt("absent", "the view is empty")
         if head is None or not workspace.wal.contains(head, known):
+            from grit.services import lost
+
             lost.keep(workspace, known, head)
             raise ViewDoubt("schema", "the log was replaced")
         try:
@@ -143,6 +146,7 @@ def _use_temporary(workspace: Workspace, head: str | None, reason: str) -> None:
 
 
 def _fill(workspace: Workspace, head: str | None, *, force: bool) -> None:
+    from grit.services.signatures import Judge
     from grit.view.writer import rebuilding
 
     judge = Judge(ViewReader(workspace.database))
@@ -158,7 +162,9 @@ def _fill(workspace: Workspace, head: str | None, *, force: bool) -> None:
         _fill(workspace, workspace.wal.head(), force=True)
 
 
-def _feed(workspace: Workspace, writer: "Writer", judge: Judge, head: str, old: str | None) -> None:
+def _feed(
+    workspace: Workspace, writer: "Writer", judge: "Judge", head: str, old: str | None
+) -> None:
     """Read, check and apply what `head` has and `old` does not, in bounded batches.
 
     The head moves with the last batch: what a kill leaves is read again, and known already.

@@ -1,16 +1,15 @@
 """Reading the view: plain values out, one short transaction a question (spec/view.md)."""
 
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.events import Event
 from grit.core.fold import fold
 from grit.core.ids import ActorId, IssueId
 from grit.core.issue import Issue, Summary
 from grit.core.query import Query
-from grit.view import keys, streams
+from grit.view import keys
 from grit.view.database import Database, Txn
-from grit.view.indexing import blockers, dependents
 from grit.view.pages import select, summaries
 from grit.view.rows import (
     Aside,
@@ -23,6 +22,9 @@ from grit.view.rows import (
     issue_events,
     scan,
 )
+
+if TYPE_CHECKING:
+    from grit.view.streams import JournalEntry
 
 _STREAM_ROWS: Final = 500
 """Rows of one transaction where many are given out."""
@@ -146,11 +148,15 @@ class ViewReader:
 
     def dependents(self, issue_id: IssueId) -> list[tuple[IssueId, str]]:
         """Return source and type of the edges that other issues state towards this one."""
+        from grit.view.indexing import dependents
+
         with self._database.reading() as txn:
             return list(dependents(txn, issue_id))
 
     def blockers_of(self, issue_id: IssueId) -> list[IssueId]:
         """Return the open issues that must come before this one."""
+        from grit.view.indexing import blockers
+
         with self._database.reading() as txn:
             row = get_row(txn, issue_id)
             return [] if row is None else [one.issue_id for one in blockers(txn, row.summary)]
@@ -180,6 +186,8 @@ class ViewReader:
 
     def asides(self) -> list[Aside]:
         """Return what was set aside while the log was read."""
+        from grit.view import streams
+
         with self._database.reading() as txn:
             return [Aside(*row) for row in streams.asides(txn)]
 
@@ -205,18 +213,26 @@ class ViewReader:
 
     def all_rows(self) -> Iterator[Summary]:
         """Yield every issue's summary by id, deleted ones included."""
+        from grit.view import streams
+
         return streams.all_rows(self._database)
 
     def latest_events(self) -> Iterator[Event]:
         """Yield the events of all issues, newest first."""
+        from grit.view import streams
+
         return streams.latest_events(self._database)
 
     def all_events(self) -> Iterator[tuple[Event, bytes]]:
         """Yield every event with its record, by (ts_unix_ms, actor_id, event_id)."""
+        from grit.view import streams
+
         return streams.all_events(self._database)
 
-    def journal(self) -> Iterator[streams.JournalEntry]:
+    def journal(self) -> "Iterator[JournalEntry]":
         """Yield the raw objects of this clone's last appends, the newest first."""
+        from grit.view import streams
+
         return streams.journal(self._database)
 
 
