@@ -1,6 +1,5 @@
 """The program: commands are found lazily, errors become messages and exit statuses."""
 
-import gc
 import os
 import sys
 from importlib import import_module
@@ -12,9 +11,6 @@ from grit.cli.context import JSON_VERSION, Context, help_option, shared_options
 from grit.cli.terminal import forget
 from grit.core.errors import ERRORS, GritError, InternalFailed, InvalidArgs, IoFailed, ViewFailed
 from grit.view.trust import ViewDoubt
-
-# Starting makes many objects and no garbage: collecting there would cost a twentieth of a list.
-gc.set_threshold(50_000)
 
 COMMANDS: Final = {
     "init": "grit.cli.setup:init",

@@ -5,14 +5,11 @@ No check changes anything, and none trusts that another one passed (spec/doctor.
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import zip_longest
 from typing import Final, Literal, NamedTuple
 
-from grit.core.errors import GitFailed, GritError, IoFailed, NotFound, WalDamaged
-from grit.core.ids import ActorId
-from grit.core.limits import ID_BYTES
-from grit.git import actors as files
+from grit.core.errors import GitFailed, IoFailed, WalDamaged
 from grit.git.refs import GRIT_REF
 from grit.git.wal import Wal
 from grit.services import lost
@@ -24,8 +21,7 @@ from grit.view.trust import ViewDoubt
 Status = Literal["ok", "warn", "error"]
 STALE_LOCK_S: Final = 3.0
 """Git holds a ref's lock for milliseconds; an older one was left by a killed process."""
-_FIX: Final = "run 'grit doctor --fix'"
-_HEX: Final = frozenset("0123456789abcdef")
+FIX: Final = "run 'grit doctor --fix'"
 
 
 class Check(NamedTuple):
@@ -114,7 +110,7 @@ def check_ref(workspace: Workspace, ref: LogRef, view: ViewState) -> Check:
     """Whether the log's ref can be read and names a commit."""
     remembered = view.stats.head if view.stats else None
     known = remembered is not None and has_commit(workspace, remembered)
-    restore = f"{_FIX}: the view remembers the head {remembered}, and it is still there"
+    restore = f"{FIX}: the view remembers the head {remembered}, and it is still there"
     fetch = f"fetch the log from a remote or a copy and point {ref.name} at it"
     if ref.problem is not None:
         plan = restore if known else fetch
@@ -128,7 +124,7 @@ def check_ref(workspace: Workspace, ref: LogRef, view: ViewState) -> Check:
         return Check("ref", "error", message, restore)
     if not has_commit(workspace, ref.head):
         message = f"{ref.name} names the commit {ref.head}, which is missing or broken"
-        return Check("ref", "error", message, f"{_FIX}, or {fetch}")
+        return Check("ref", "error", message, f"{FIX}, or {fetch}")
     return Check("ref", "ok", f"{ref.name} is at {ref.head[:12]}")
 
 
@@ -154,7 +150,7 @@ def check_lost(workspace: Workspace, ref: LogRef) -> Check:
         "lost",
         "warn",
         f"somebody moved the ref of the log; what only these heads hold is not shown: {names}",
-        f"{_FIX} takes back those that add to the log; 'git log REF' tells what the others hold",
+        f"{FIX} takes back those that add to the log; 'git log REF' tells what the others hold",
     )
 
 
@@ -166,7 +162,7 @@ def check_ref_lock(workspace: Workspace, ref: LogRef) -> Check:
         "ref_lock",
         "warn",
         f"{ref.name}.lock was left behind by a killed process",
-        f"{_FIX}, or just write: the next write removes it too",
+        f"{FIX}, or just write: the next write removes it too",
     )
 
 
@@ -228,7 +224,7 @@ def unread_checks(reason: str) -> list[Check]:
 
 def _check_objects(workspace: Workspace, head: str | None, facts: Facts) -> Check:
     plan = (
-        f"{_FIX}, which writes again what this clone appended itself; for the rest "
+        f"{FIX}, which writes again what this clone appended itself; for the rest "
         "'git fetch --refetch' from a remote that has the log"
     )
     if facts.stopped is not None:
@@ -347,7 +343,7 @@ def check_view(
         elif compare is not None:
             wrong = compare()
         if wrong is not None:
-            return Check("view", "error", wrong, f"{_FIX} or 'grit rebuild'")
+            return Check("view", "error", wrong, f"{FIX} or 'grit rebuild'")
     counts = f"{stats.issue_count} issues, {stats.event_count} events"
     return Check("view", "ok", f"up to date: {counts}")
 
@@ -364,138 +360,3 @@ def compare_views(view: ViewReader, fresh: ViewReader) -> str | None:
     if left._replace(stale_count=0) != right._replace(stale_count=0):
         return "the view's totals are not those of the log"
     return None
-
-
-def check_growth(workspace: Workspace) -> Check:
-    """Whether loose objects have piled up; the user's gc settings are respected."""
-    from grit.git.gitconfig import GC_AUTO_DEFAULT, load_git_config
-    from grit.git.upkeep import count_sampled_objects
-
-    count = count_sampled_objects(workspace.repository) * 256
-    try:
-        limit = load_git_config(workspace.repository).gc_auto
-    except (GitFailed, IoFailed):
-        limit = GC_AUTO_DEFAULT
-    about = f"about {count} loose objects" if count else "few loose objects"
-    if limit <= 0:
-        return Check("growth", "ok", f"{about}; git's own collection is switched off (gc.auto=0)")
-    if count <= limit:
-        return Check("growth", "ok", about)
-    return Check(
-        "growth",
-        "warn",
-        f"{about}, which take more room and time than packed ones",
-        "run 'git gc' when nothing else is at work here",
-    )
-
-
-def remotes_without_refspec(workspace: Workspace, ref: LogRef) -> list[str]:
-    """Return the remotes whose log `git fetch` does not bring; raises GitFailed, IoFailed."""
-    from grit.git.gitconfig import load_git_config
-    from grit.git.remotes import has_refspec, list_remotes
-
-    config = load_git_config(workspace.repository)
-    return [one for one in list_remotes(config) if not has_refspec(config, one, ref.name)]
-
-
-def check_remotes(workspace: Workspace, ref: LogRef) -> Check:
-    """Whether `git fetch` brings the log of every remote."""
-    try:
-        lacking = remotes_without_refspec(workspace, ref)
-    except (GitFailed, IoFailed) as error:
-        return Check("remotes", "warn", f"not checked: {error.message}", "mend 'repository' first")
-    if not lacking:
-        return Check("remotes", "ok", "'git fetch' brings the log of every remote")
-    message = f"'git fetch' does not bring the log of {', '.join(lacking)}"
-    return Check("remotes", "warn", message, f"{_FIX} or 'grit init', which add the refspec")
-
-
-def key_path(workspace: Workspace, actor_id: ActorId) -> str:
-    """Return where the signing key of an actor of this clone lies."""
-    return f"{workspace.repository.grit_dir}/actors/{actor_id.hex()}/keys/signing.key"
-
-
-def local_actor_ids(workspace: Workspace) -> list[ActorId]:
-    """Return the ids of the actor folders of this clone, readable or not; raises OSError."""
-    try:
-        names = sorted(os.listdir(f"{workspace.repository.grit_dir}/actors"))
-    except FileNotFoundError:
-        return []
-    return [
-        ActorId(bytes.fromhex(name))
-        for name in names
-        if len(name) == 2 * ID_BYTES and _HEX.issuperset(name)
-    ]
-
-
-def is_exposed(path: str) -> bool:
-    """Return whether others than the owner may read or write the file."""
-    if os.name == "nt":
-        return False  # access is not in the mode there
-    try:
-        return os.stat(path).st_mode & 0o077 != 0
-    except OSError:
-        return False
-
-
-def check_keys(workspace: Workspace) -> Check:
-    """Whether every actor of this clone has the key that its id and public key stand for."""
-    try:
-        actor_ids = local_actor_ids(workspace)
-    except OSError as error:
-        plan = "check the permissions of grit's folder in the git directory"
-        return Check("keys", "error", f"the actors cannot be listed: {error.strerror}", plan)
-    wrong: list[str] = []
-    exposed: list[str] = []
-    for actor_id in actor_ids:
-        wrong += _key_problems(workspace, actor_id)
-        if is_exposed(key_path(workspace, actor_id)):
-            exposed.append(f"the signing key of {actor_id.hex()[:8]} can be read by others")
-    if wrong:
-        plan = "restore these files from a copy, or go on as a new actor: 'grit actor init --use'"
-        return Check("keys", "error", "; ".join([*wrong, *exposed]), plan)
-    if exposed:
-        plan = f"{_FIX}, which lets the owner alone read it; then go on as a new actor if in doubt"
-        return Check("keys", "warn", "; ".join(exposed), plan)
-    return Check("keys", "ok", f"{len(actor_ids)} actors in this clone")
-
-
-def _key_problems(workspace: Workspace, actor_id: ActorId) -> Iterator[str]:
-    short = actor_id.hex()[:8]
-    try:
-        actor = files.load_actor(workspace.repository, actor_id)
-        if actor.public_key is None:
-            return
-        seed = files.read_signing_key(workspace.repository, actor_id)
-    except NotFound:
-        yield f"actor {short} has no config.toml"
-        return
-    except IoFailed as error:
-        yield error.message
-        return
-    from grit.core.signing import actor_id_of, public_key
-
-    if actor_id_of(actor.public_key) != actor_id:
-        yield f"the public key of actor {short} does not belong to its id"
-    if public_key(seed) != actor.public_key:
-        yield f"the signing key of actor {short} does not belong to its public key"
-
-
-def check_settings(workspace: Workspace) -> Check:
-    """Whether the settings can be read and name an actor that exists."""
-    try:
-        settings = files.load_config(workspace.repository)
-        default = settings.get("default_actor")
-        if default is None:
-            return Check("settings", "ok", "readable; no default actor yet")
-        text = str(default)
-        if len(text) != 2 * ID_BYTES or not _HEX.issuperset(text):
-            raise NotFound("default_actor is not the id of an actor")
-        files.load_actor(workspace.repository, ActorId(bytes.fromhex(text)))
-    except NotFound as error:
-        plan = "choose one of 'grit actor list' with 'grit actor use', or run 'grit init'"
-        return Check("settings", "error", f"settings: {error.message}", plan)
-    except GritError as error:
-        plan = "mend the file by hand; 'grit config list' shows when it can be read again"
-        return Check("settings", "error", error.message, plan)
-    return Check("settings", "ok", "readable")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import GritError, ViewFailed, WalDamaged
-from grit.services import checks, lost, refresh
+from grit.services import checks, clone_checks, lost, refresh
 from grit.services.checks import Check, LogRef
 from grit.services.survey import Facts, survey
 from grit.services.workspace import Workspace
@@ -107,10 +107,10 @@ def _examine(workspace: Workspace, *, thorough: bool) -> list[Check]:
     compare = _comparison(workspace) if thorough else None
     found += [
         checks.check_view(ref, view, facts, compare),
-        checks.check_growth(workspace),
-        checks.check_remotes(workspace, ref),
-        checks.check_keys(workspace),
-        checks.check_settings(workspace),
+        clone_checks.check_growth(workspace),
+        clone_checks.check_remotes(workspace, ref),
+        clone_checks.check_keys(workspace),
+        clone_checks.check_settings(workspace),
     ]
     return found
 
@@ -243,9 +243,9 @@ def _add_refspecs(workspace: Workspace) -> Iterator[str]:
 
 
 def _tighten_keys(workspace: Workspace) -> Iterator[str]:
-    for actor_id in checks.local_actor_ids(workspace):
-        path = checks.key_path(workspace, actor_id)
-        if checks.is_exposed(path):
+    for actor_id in clone_checks.local_actor_ids(workspace):
+        path = clone_checks.key_path(workspace, actor_id)
+        if clone_checks.is_exposed(path):
             os.chmod(path, 0o600)
             yield f"the signing key of {actor_id.hex()[:8]} can be read by its owner alone"
 
