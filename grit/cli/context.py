@@ -10,6 +10,7 @@ import click
 
 from grit.cli.terminal import Terminal
 from grit.core.errors import InvalidArgs
+from grit.core.progress import SILENT, ProgressReporter
 from grit.services.workspace import Ports, Workspace, open_workspace
 
 JSON_VERSION: Final = 1
@@ -46,9 +47,7 @@ class Context:
 
     def ports(self) -> Ports:
         """Return the clock, randomness, environment and ears that services get."""
-        from grit.core.progress import ProgressReporter, SilentProgress
-
-        progress: ProgressReporter = SilentProgress()
+        progress: ProgressReporter = SILENT
         shows = self.terminal.stderr_is_tty and not self.quiet and not self.json
         if shows:
             from grit.cli.progress import ProgressBar

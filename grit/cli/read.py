@@ -1,4 +1,4 @@
-"""Commands that show issues: list, show, ready, blocked, search, attachments, dependencies."""
+"""Commands that show issues: list, ready, blocked, search, show."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator

@@ -1,6 +1,6 @@
 """The port by which long work reports how far it is; the shells draw it, tests watch it."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class ProgressReporter(Protocol):
@@ -27,3 +27,7 @@ class SilentProgress:
 
     def done(self) -> None:
         """Ignore it."""
+
+
+SILENT: Final = SilentProgress()
+"""For callers without anybody to tell."""

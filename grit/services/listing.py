@@ -51,7 +51,7 @@ def page(workspace: Workspace, asked: Asked, default_state: str = "open") -> Pag
     query = _query(asked, workspace.now_ms())
     query = queries.with_default_state(query, default_state) if default_state else query
     query = _resolve(workspace, reader, query)
-    found = reader.page(query, limit=asked.limit)
+    found = reader.page(query, limit=asked.limit, progress=workspace.ports.progress)
     return Page(found.rows, found.total, reader)
 
 

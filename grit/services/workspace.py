@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from grit.core.progress import ProgressReporter, SilentProgress
+from grit.core.progress import SILENT, ProgressReporter
 from grit.git.repository import Repository, discover
 from grit.view.database import Database
 
@@ -23,7 +23,7 @@ class Ports(NamedTuple):
     now_ms: Callable[[], int]
     entropy: Callable[[int], bytes]
     notice: Callable[[str], None] = _ignore
-    progress: ProgressReporter = SilentProgress()
+    progress: ProgressReporter = SILENT
 
 
 class Workspace:

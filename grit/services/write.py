@@ -59,7 +59,10 @@ class Transaction:
             # plain. A forged one far ahead must not drag them along.
             near = known is not None and known.last_ts <= self._now_ms + CLOCK_AHEAD_MS_MAX
             self._last_ms = known.last_ts if known and near else None
-            if author.announcement is not None and not (known and known.announced_ts is not None):
+            announced = known is not None and (
+                known.certified if author.seed else known.announced_ts is not None
+            )
+            if author.announcement is not None and not announced:
                 self._seal(IssueId(author.actor_id), ACTOR_ANNOUNCED, author.announcement)
         return self._author
 

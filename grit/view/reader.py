@@ -7,6 +7,7 @@ from grit.core.events import Event
 from grit.core.fold import fold
 from grit.core.ids import ActorId, IssueId
 from grit.core.issue import Issue, Summary
+from grit.core.progress import SILENT, ProgressReporter
 from grit.core.query import Query
 from grit.view import keys
 from grit.view.database import Database, Txn
@@ -191,16 +192,23 @@ class ViewReader:
         with self._database.reading() as txn:
             return [Aside(*row) for row in streams.asides(txn)]
 
-    def page(self, query: Query, *, limit: int | None, offset: int = 0) -> Page:
+    def page(
+        self,
+        query: Query,
+        *,
+        limit: int | None,
+        offset: int = 0,
+        progress: ProgressReporter = SILENT,
+    ) -> Page:
         """Return the issues that match, in the order of the query (default: last updated first).
 
         Without `limit`, rows are read in portions while they are taken. Author terms must have
-        been resolved.
+        been resolved. `progress` hears of words that have to be indexed before.
         """
         if any(term.kind in ("text", "phrase") for term in query.terms):
             from grit.view.search import file_words
 
-            file_words(self._database)
+            file_words(self._database, progress)
         with self._database.reading() as txn:
             ids, total = select(txn, query, limit, offset)
             if len(ids) <= _STREAM_ROWS:

@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 
 class Person(NamedTuple):
-    """An actor as its latest announcement (by ts and event_id) says, and its last event."""
+    """An actor as its best announcement says (certified, then the latest), and its last event."""
 
     actor_id: ActorId
     last_event_id: EventId
@@ -38,6 +38,8 @@ class Person(NamedTuple):
     name: str
     email: str
     public_key: bytes | None
+    certified: bool
+    """The announcement is signed with the key that certifies the actor, so nobody forged it."""
 
 
 class Meta(NamedTuple):

@@ -7,6 +7,7 @@ the writers' lock at once, and otherwise reads those issues themselves.
 from itertools import islice
 from typing import Final
 
+from grit.core.errors import IoFailed
 from grit.core.events import (
     COMMENT_ADDED,
     COMMENT_EDITED,
@@ -18,13 +19,14 @@ from grit.core.events import (
 from grit.core.fold import fold
 from grit.core.ids import IssueId
 from grit.core.issue import Issue
+from grit.core.progress import ProgressReporter
 from grit.core.query import Term, texts_match
 from grit.core.text import tokens
 from grit.view import keys
 from grit.view.database import Database, Txn
 from grit.view.rows import issue_events, scan
 
-_BATCH_ISSUES: Final = 500
+_BATCH_ISSUES: Final = 2_000
 _REPLACING: Final = frozenset((ISSUE_UPDATED, COMMENT_EDITED, COMMENT_REDACTED))
 
 Texts = dict[IssueId, list[str]]
@@ -35,16 +37,24 @@ def shown_texts(issue: Issue) -> list[str]:
     return [issue.summary.title, issue.body, *(comment.body for comment in issue.comments)]
 
 
-def file_words(database: Database) -> None:
-    """Index the words of all stale issues, unless somebody else is writing."""
-    with database.exclusive_if_free() as free:
-        if free:
-            while database.write(_file_batch):
-                pass
+def file_words(database: Database, progress: ProgressReporter) -> None:
+    """Index the words of all stale issues, unless somebody else is writing or the disk is full.
+
+    What stays stale is searched as it stands.
+    """
+    try:
+        with database.exclusive_if_free() as free:
+            progress.start("indexing words")
+            while free and (count := database.write(_file_batch)):
+                progress.advance(count)
+    except IoFailed:
+        return
+    finally:
+        progress.done()
 
 
-def _file_batch(txn: Txn) -> bool:
-    """Index some stale issues; return whether there were any."""
+def _file_batch(txn: Txn) -> int:
+    """Index some stale issues; return how many."""
     stale = [key[1:] for key, _ in islice(scan(txn, keys.STALE), _BATCH_ISSUES)]
     added: list[tuple[bytes, bytes]] = []
     for issue_id in stale:
@@ -60,7 +70,7 @@ def _file_batch(txn: Txn) -> bool:
     txn.cursor().putmulti(added)
     for issue_id in stale:
         txn.delete(keys.STALE + issue_id)
-    return bool(stale)
+    return len(stale)
 
 
 def _words_ever(events: list[Event]) -> set[str]:

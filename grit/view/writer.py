@@ -54,6 +54,8 @@ _TEXT_TAGS: Final = frozenset(
     (ISSUE_CREATED, ISSUE_UPDATED, COMMENT_ADDED, COMMENT_EDITED, COMMENT_REDACTED)
 )
 
+_Announced = tuple[bool, int, EventId, Event]
+"""Certified or not, time and id, by which announcements are ranked; and the event."""
 Records = Sequence[tuple[Event, bytes]]
 """Events, each with its stored record."""
 Journal = tuple[str, tuple[tuple[str, bytes], ...]]
@@ -320,7 +322,7 @@ def _fold(txn: Txn, news: list[Event], before: Summary | None, *, alone: bool) -
 def _note_actors(txn: Txn, events: Iterable[Event]) -> tuple[int, int]:
     """Keep each actor's last event and latest announcement; count events, and those unknown."""
     tips: dict[ActorId, tuple[int, EventId]] = {}
-    announced: dict[ActorId, Event] = {}
+    announced: dict[ActorId, _Announced] = {}
     count = unknown_count = 0
     for event in events:
         event_id, issue_id, actor_id, ts_unix_ms, _, tag, _, _ = event
@@ -328,39 +330,48 @@ def _note_actors(txn: Txn, events: Iterable[Event]) -> tuple[int, int]:
         if ts_unix_ms >= tips.get(actor_id, _NEVER)[0]:
             tips[actor_id] = max(tips.get(actor_id, _NEVER), (ts_unix_ms, event_id))
         if tag == ACTOR_ANNOUNCED and bytes(issue_id) == actor_id:
-            known = announced.get(actor_id)
-            if known is None or _later(event, known.ts_unix_ms, known.event_id):
-                announced[actor_id] = event
+            news = (_is_certified(event), ts_unix_ms, event_id, event)
+            announced[actor_id] = max(announced.get(actor_id, news), news)
         elif tag not in KINDS:
             unknown_count += 1
     for actor_id, (last_ts, last_event_id) in tips.items():
         person = get_person(txn, actor_id) or Person(
-            actor_id, last_event_id, last_ts, None, None, "", "", "", None
+            actor_id, last_event_id, last_ts, None, None, "", "", "", None, False
         )
         if (last_ts, last_event_id) > (person.last_ts, person.last_event_id):
             person = person._replace(last_event_id=last_event_id, last_ts=last_ts)
-        news = announced.get(actor_id)
-        if news is not None and _later(news, person.announced_ts or 0, person.announced_id or b""):
-            person = _announce(person, news)
+        if actor_id in announced:
+            person = _announce(person, *announced[actor_id])
         txn.put(keys.ACTOR + actor_id, encode_person(person))
     return count, unknown_count
 
 
-def _later(event: Event, ts_unix_ms: int, event_id: bytes) -> bool:
-    return (event.ts_unix_ms, event.event_id) > (ts_unix_ms, event_id)
+def _is_certified(event: Event) -> bool:
+    """Whether an announcement is signed by its own key, and that key certifies the actor."""
+    from grit.core.signing import signature_status
+
+    key = event.payload[-1]
+    return isinstance(key, bytes) and signature_status(event, key) == "valid"
 
 
-def _announce(person: Person, event: Event) -> Person:
+def _announce(
+    person: Person, certified: bool, ts_unix_ms: int, event_id: EventId, event: Event
+) -> Person:
+    """Return the actor as announced, unless what is known is as good and later."""
+    known = (person.certified, person.announced_ts or 0, person.announced_id or b"")
+    if (certified, ts_unix_ms, event_id) <= known:
+        return person
     label, name, email, public_key = event.payload
     assert isinstance(label, str) and isinstance(name, str) and isinstance(email, str)
     assert public_key is None or isinstance(public_key, bytes)
     return person._replace(
-        announced_ts=event.ts_unix_ms,
-        announced_id=event.event_id,
+        announced_ts=ts_unix_ms,
+        announced_id=event_id,
         label=label,
         name=name,
         email=email,
         public_key=public_key,
+        certified=certified,
     )
 
 

@@ -72,7 +72,9 @@ def _values() -> list[Refused]:
         Refused("dep: not hex", ("issue", "dep", "add", ID, "--target", "nobody")),
         Refused("dep: of no issue", ("issue", "dep", "add", ID, "--target", "f" * 32), "not_found"),
         Refused("dep: an unknown type", ("issue", "dep", "add", ID, "--target", ID, "--type", "x")),
-        Refused("edit: no such comment", ("issue", "comment-edit", ID, "99", "-b", "x")),
+        Refused(
+            "edit: no such comment", ("issue", "comment-edit", ID, "9", "-b", "x"), "not_found"
+        ),
         Refused("redact: not hex", ("issue", "comment-redact", ID, "zzzz")),
         Refused("update: an empty title", ("issue", "update", ID, "--title", " ")),
         Refused("an unknown command", ("frobnicate",)),

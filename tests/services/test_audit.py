@@ -61,6 +61,7 @@ def test_fault_15_a_false_announcement_does_not_take_the_key_away(patient: Patie
         )  # fmt: skip
         patient.append(forged)
         assert _status(patient, issue) == "valid"
+        assert "opened by Ann Example" in patient.grit("show", issue).stdout
 
 
 def test_a_shared_log_has_no_gap_where_an_announcement_was_left_out(patient: Patient) -> None:
