@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from grit.git.blob import Blob
 
 PORTION_BYTES: Final = 1024 * 1024
+CHUNK_SENT_BYTES_MIN: Final = 16 * 1024
+"""A smaller chunk is checked here: sending it and hearing of it would cost more."""
 HELPERS_MAX: Final = 4
 _NUMBER: Final = "I"
 
@@ -28,7 +30,7 @@ class _Portion(NamedTuple):
     blobs: list["Blob"]
 
     def chunks(self) -> list[bytes]:
-        return [blob.data or b"" for blob in self.blobs]
+        return [blob.data for blob in self.blobs if blob.data is not None and _is_sent(blob)]
 
 
 class _Helper(NamedTuple):
@@ -53,6 +55,10 @@ def decoded(blobs: Iterable["Blob"], *, whole_log: bool) -> Iterator[tuple[str, 
             os.close(helper.to)
             os.close(helper.back)
             os.waitpid(helper.pid, 0)
+
+
+def _is_sent(blob: "Blob") -> bool:
+    return blob.data is not None and len(blob.data) >= CHUNK_SENT_BYTES_MIN
 
 
 def _can_fork() -> bool:
@@ -97,7 +103,7 @@ def _in_turn(
 
 def _collect(helper: _Helper, portion: _Portion) -> Iterator[tuple[str, DecodedChunk]]:
     for blob in portion.blobs:
-        sizes = _receive_numbers(helper.back)
+        sizes = _receive_numbers(helper.back) if _is_sent(blob) else None
         if sizes and blob.data is not None:
             yield blob.oid, split_sound(blob.data, sizes)
         else:

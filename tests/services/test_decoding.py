@@ -32,6 +32,7 @@ def test_helpers_answer_as_this_process_does(monkeypatch: pytest.MonkeyPatch) ->
     """Order, events, records and problems are the same with helpers and without."""
     alone = list(decoding.decoded(blobs(), whole_log=False))
     monkeypatch.setattr(decoding, "PORTION_BYTES", 20_000)
+    monkeypatch.setattr(decoding, "CHUNK_SENT_BYTES_MIN", 1_000)
     monkeypatch.setattr(decoding, "_can_fork", lambda: True)
     assert list(decoding.decoded(blobs(), whole_log=True)) == alone
     assert [oid for oid, _ in alone] == [blob.oid for blob in blobs()]
@@ -50,6 +51,7 @@ def test_what_a_dead_helper_had_is_decoded_here(monkeypatch: pytest.MonkeyPatch)
         return helpers
 
     monkeypatch.setattr(decoding, "PORTION_BYTES", 20_000)
+    monkeypatch.setattr(decoding, "CHUNK_SENT_BYTES_MIN", 1_000)
     monkeypatch.setattr(decoding, "_can_fork", lambda: True)
     monkeypatch.setattr(decoding, "_start", killed)
     assert list(decoding.decoded(blobs(), whole_log=True)) == alone
