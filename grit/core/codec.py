@@ -139,7 +139,10 @@ def seal(draft: Draft, actor_id: ActorId, ts_unix_ms: int, parent: EventId | Non
         path, language, symbols, *rest = payload
         payload = (path, language, tuple(sorted(cast(Symbols, symbols))), *rest)
     if not 0 <= ts_unix_ms <= limits.TS_UNIX_MS_MAX:
-        raise InvalidArgs(f"the time {ts_unix_ms} is out of bounds: this issue's clock is damaged")
+        raise InvalidArgs(
+            f"the time {ts_unix_ms} is out of bounds: a clock is wrong, here or where an event of "
+            "this issue was made ('grit issue history' shows it); go on in a new issue"
+        )
     try:
         check_payload(tag, payload)
         preimage = cbor2.dumps((1, issue_id, actor_id, ts_unix_ms, parent, tag, payload))
