@@ -170,7 +170,7 @@ def create(
         return
     from grit.cli.editor import split_title
 
-    if body is not None or body_file is not None:
+    if body is not None or body_file is not None or not sys.stdin.isatty():
         raise InvalidArgs("the title is missing: use --title")
     with text_or_editor(run, None, None) as text:
         store(*split_title(text))

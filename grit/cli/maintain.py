@@ -96,10 +96,13 @@ def stats(run: Context) -> None:
     run.show(data, lambda: _aligned(data))
 
 
+_PLURALS: Final = {"event_count": "events", "issue_count": "issues", "actor_count": "actors"}
+
+
 def _aligned(values: Mapping[str, object]) -> Iterator[str]:
     cells = max(map(len, values))
     for name, value in values.items():
-        label = name.removesuffix("_count").replace("_", " ")
+        label = _PLURALS.get(name) or name.removesuffix("_count").replace("_", " ")
         yield f"{pad(label, cells)}  {escape(str('none' if value is None else value))}"
 
 

@@ -344,8 +344,8 @@ def check_view(
             wrong = compare()
         if wrong is not None:
             return Check("view", "error", wrong, f"{FIX} or 'grit rebuild'")
-    counts = f"{stats.issue_count} issues, {stats.event_count} events"
-    return Check("view", "ok", f"up to date: {counts}")
+    counts = f"issues: {stats.issue_count}, events: {stats.event_count}"
+    return Check("view", "ok", f"up to date; {counts}")
 
 
 def compare_views(view: ViewReader, fresh: ViewReader) -> str | None:

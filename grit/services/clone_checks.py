@@ -108,7 +108,7 @@ def check_keys(workspace: Workspace) -> Check:
     if exposed:
         plan = f"{FIX}, which lets the owner alone read it; then go on as a new actor if in doubt"
         return Check("keys", "warn", "; ".join(exposed), plan)
-    return Check("keys", "ok", f"{len(actor_ids)} actors in this clone")
+    return Check("keys", "ok", f"actors of this clone: {len(actor_ids)}")
 
 
 def _key_problems(workspace: Workspace, actor_id: ActorId) -> Iterator[str]:
