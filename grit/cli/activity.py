@@ -4,8 +4,8 @@ import click
 
 from grit.cli.context import ISSUE, PERSON, Context, GritCommand
 from grit.cli.detail import lines_of_history, lines_of_log
-from grit.cli.names import activity_rows, history_rows
 from grit.cli.table import empty_list
+from grit.cli.wording import activity_rows, history_rows
 from grit.core.errors import InvalidArgs
 from grit.services import listing
 from grit.services.shapes import event_json

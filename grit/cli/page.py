@@ -10,15 +10,13 @@ from grit.cli.detail import (
     IssueView,
     LinkView,
     RelationView,
-    lines_of_history,
     lines_of_issue,
 )
-from grit.cli.names import history_rows, name_of, short
+from grit.cli.names import name_of, short
 from grit.core.escape import escape
 from grit.core.issue import Summary
 from grit.services.listing import Relation, Shown
 from grit.services.shapes import Json, event_json, issue_json
-from grit.services.signatures import statuses
 from grit.view.reader import ViewReader
 
 _HEADINGS: Final = {
@@ -52,6 +50,8 @@ def shown_json(shown: Shown, with_events: bool) -> Json:
         )
     }
     if with_events:
+        from grit.services.signatures import statuses
+
         events = shown.reader.events_of(shown.issue.summary.issue_id)
         checked = statuses(shown.reader, events)
         data["events"] = [event_json(event, status) for event, status in checked]
@@ -62,6 +62,9 @@ def shown_lines(run: Context, shown: Shown, with_events: bool) -> Iterator[str]:
     """Yield the page of `grit show`."""
     yield from lines_of_issue(_view(shown), run.terminal.screen, run.now_ms)
     if with_events:
+        from grit.cli.detail import lines_of_history
+        from grit.cli.wording import history_rows
+
         yield ""
         events = shown.reader.events_of(shown.issue.summary.issue_id)
         rows = history_rows(shown.reader, events)

@@ -1,0 +1,95 @@
+"""Events as words, for histories that people read."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from grit.cli.detail import HistoryRow
+from grit.cli.names import name_of, short
+from grit.core.events import KINDS, Event, Value
+from grit.services.issues import SHORT
+from grit.services.signatures import statuses
+from grit.view.reader import ViewReader
+
+
+def _quoted(text: Value, chars_max: int = 60) -> str:
+    line = " ".join(str(text).split())
+    return f'"{line if len(line) <= chars_max else line[: chars_max - 1] + "…"}"'
+
+
+def _hex(value: Value, chars: int = SHORT) -> str:
+    return value.hex()[:chars] if isinstance(value, bytes) else str(value)
+
+
+_WORDS: Final[dict[str, Callable[..., str]]] = {
+    "IssueCreated": lambda title, body, labels: (
+        f"created {_quoted(title)}" + (f" with {', '.join(labels)}" if labels else "")
+    ),
+    "IssueUpdated": lambda title, body: (
+        " and ".join(
+            filter(
+                None,
+                (
+                    f"set the title to {_quoted(title)}" if title is not None else "",
+                    "changed the body" if body is not None else "",
+                ),
+            )
+        )
+        or "changed nothing"
+    ),
+    "CommentAdded": lambda body: f"commented {_quoted(body)}",
+    "LabelAdded": lambda label: f"added label {label}",
+    "LabelRemoved": lambda label: f"removed label {label}",
+    "StateChanged": lambda state: "closed it" if state == "closed" else "opened it",
+    "LinkAdded": lambda url, note: f"linked {url}",
+    "AssigneeAdded": lambda user: f"assigned {user}",
+    "AssigneeRemoved": lambda user: f"unassigned {user}",
+    "AttachmentAdded": lambda name, sha256, mime: f"attached {name}",
+    "DependencyAdded": lambda target, dep_type: f"added {dep_type} {_hex(target)}",
+    "DependencyRemoved": lambda target, dep_type: f"removed {dep_type} {_hex(target)}",
+    "ContextUpdated": lambda path, *_: f"described {path}",
+    "ProjectContextUpdated": lambda key, value: f"set context {key}",
+    "ActorAnnounced": lambda label, name, email, public_key: f"announced {label or name}",
+    "FieldSet": lambda key, value: (
+        f"cleared {key}" if value is None else f"set {key} to {_quoted(value)}"
+    ),
+    "CommentEdited": lambda comment, body: f"edited a comment to {_quoted(body)}",
+    "CommentRedacted": lambda comment, reason: "redacted a comment",
+    "IssueDeleted": lambda reason: "deleted it",
+    "IssueRestored": lambda reason: "restored it",
+}
+
+
+def words_of(event: Event) -> str:
+    """Return what the event did, in words; not yet made safe for a terminal."""
+    kind = KINDS.get(event.tag)
+    if kind is None:
+        return f"did something that this version does not know (kind {event.tag})"
+    return _WORDS[kind.name](*event.payload)
+
+
+def history_rows(reader: ViewReader, events: Iterable[Event]) -> Iterator[HistoryRow]:
+    """Yield the rows of one issue's history."""
+    for event, status in statuses(reader, events):
+        yield HistoryRow(
+            event.event_id.hex()[:SHORT],
+            event.ts_unix_ms,
+            name_of(reader, event.actor_id),
+            words_of(event),
+            status,
+        )
+
+
+def activity_rows(reader: ViewReader, events: Iterable[Event]) -> Iterator[HistoryRow]:
+    """Yield the rows of the log of all issues; signatures are not checked here."""
+    for event in events:
+        row = reader.summary(event.issue_id)
+        yield HistoryRow(
+            event.event_id.hex()[:SHORT],
+            event.ts_unix_ms,
+            name_of(reader, event.actor_id),
+            words_of(event),
+            "",
+            short(reader, event.issue_id),
+            reader.unique_chars(event.issue_id),
+            row.title if row else "",
+        )
