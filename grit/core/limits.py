@@ -50,6 +50,8 @@ SHORT_ID_CHARS_MIN: Final = 7
 
 APPEND_RETRIES_MAX: Final = 64
 LOCK_WAIT_MS_MAX: Final = 10_000
+READER_WAIT_MS_MAX: Final = 500
+"""How long a command that only reads waits for another that is bringing the view up to date."""
 FILTER_CHARS_MAX: Final = 4_096
 FILTER_TERMS_MAX: Final = 64
 LIST_LIMIT_DEFAULT: Final = 50

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from grit.core.errors import Busy, IoFailed
+from grit.core.limits import LOCK_WAIT_MS_MAX, READER_WAIT_MS_MAX
 from grit.git.refs import GRIT_REF
 from grit.services.workspace import Workspace
 from grit.view.database import Database
@@ -44,7 +45,7 @@ def refresh(workspace: Workspace, *, to_write: bool = False) -> ViewReader:
         old = reader.head()
         if old == head:
             return reader
-        _catch_up(workspace, head, old)
+        _catch_up(workspace, head, old, LOCK_WAIT_MS_MAX if to_write else READER_WAIT_MS_MAX)
     except ViewDoubt as doubt:
         if doubt.reason in ("changed", "damaged"):
             workspace.notice(f"{doubt}; building it anew from the log")
@@ -101,7 +102,7 @@ def show_append(
         pass  # the next read rebuilds it
 
 
-def _catch_up(workspace: Workspace, head: str | None, old: str | None) -> None:
+def _catch_up(workspace: Workspace, head: str | None, old: str | None, wait_ms_max: int) -> None:
     """Add what is new; raises ViewDoubt when the view stands for another log."""
     from grit.git.log_reader import HeadUnknown
     from grit.view.writer import writing
@@ -112,7 +113,7 @@ def _catch_up(workspace: Workspace, head: str | None, old: str | None) -> None:
     from grit.services.signatures import Judge
 
     judge = Judge(ViewReader(workspace.database))
-    with writing(workspace.database, judge) as writer:
+    with writing(workspace.database, judge, wait_ms_max) as writer:
         # Whoever held the lock may have moved both: the head is read again under it.
         known, head = writer.head(), workspace.wal.head()
         if known == head:

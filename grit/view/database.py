@@ -9,6 +9,7 @@ from typing import Final, TypeAlias, TypeVar
 import lmdb
 
 from grit.core.errors import IoFailed
+from grit.core.limits import LOCK_WAIT_MS_MAX
 from grit.view.trust import Mark, ViewDoubt, look, read_mark, write_mark
 from grit.view.writer_lock import WriterLock
 
@@ -96,13 +97,13 @@ class Database:
             raise ViewDoubt("damaged", f"the view cannot be read: {error}") from error
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self, wait_ms_max: int = LOCK_WAIT_MS_MAX) -> Iterator[None]:
         """Hold the writers' lock over a trusted file.
 
         Raises Busy when the lock is not free in time, ViewDoubt when the view must be rebuilt.
         """
         try:
-            self._lock.acquire()
+            self._lock.acquire(wait_ms_max)
         except FileNotFoundError as error:
             raise ViewDoubt("absent", "there is no view yet") from error
         try:

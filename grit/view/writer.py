@@ -26,6 +26,7 @@ from grit.core.events import (
 from grit.core.fold import advance, summarise
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Summary
+from grit.core.limits import LOCK_WAIT_MS_MAX
 from grit.view import keys
 from grit.view.database import Database, Txn
 from grit.view.indexing import Change, Changes, Summaries, project, project_all
@@ -78,12 +79,14 @@ class Applied(NamedTuple):
 
 
 @contextmanager
-def writing(database: Database, valid: Validator | None = None) -> Iterator["Writer"]:
+def writing(
+    database: Database, valid: Validator | None = None, wait_ms_max: int = LOCK_WAIT_MS_MAX
+) -> Iterator["Writer"]:
     """Give a Writer over a trusted view.
 
     Raises Busy when another process writes for too long, ViewDoubt when a rebuild must come first.
     """
-    with database.exclusive():
+    with database.exclusive(wait_ms_max):
         yield Writer(database, valid)
 
 

@@ -1,8 +1,10 @@
 """The log's ref is deleted, set back or replaced by hand: nothing vanishes without a word."""
 
 import fcntl
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,20 @@ def test_doctor_names_a_lost_head_and_takes_back_what_only_adds(patient: Patient
     patient.data("new", "three")
     assert patient.check("lost", fix=True).status == "warn"
     assert {row["title"] for row in patient.data("ls")["issues"]} == {"one", "three"}
+
+
+def test_a_reader_does_not_wait_for_whoever_updates_the_view(patient: Patient) -> None:
+    """While another process holds the view, a read answers soon, with the state before."""
+    patient.data("new", "one")
+    patient.data("ls")
+    with (patient.git_dir / "grit" / "view" / "writer.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4242 checked".ljust(32))
+        lock.flush()
+        assert _impatient(patient, "new", "two").returncode == 0
+        started = time.monotonic()
+        read = patient.grit("ls", "--json=title")
+        spent_s = time.monotonic() - started
+    assert "busy (pid 4242)" in read.stderr
+    assert [row["title"] for row in json.loads(read.stdout)["data"]["issues"]] == ["one"]
+    assert spent_s < 5
