@@ -101,6 +101,7 @@ PROGRAM: Final = LazyGroup(
 
 def main() -> None:
     """Run the command line and exit with its status (spec/errors.md)."""
+    sys.unraisablehook = _interrupt_again
     _open_missing_streams()
     status = run(sys.argv[1:])
     _flush()
@@ -123,6 +124,18 @@ def _flush() -> None:
         sys.stdout.flush()
     except OSError:
         forget(sys.stdout)
+
+
+def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Bring back a Ctrl-C that came where a library drops exceptions; show other drops as usual."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        import _thread
+        from threading import Timer
+
+        # Not at once: it would be raised in here, and be dropped again.
+        Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def run(args: list[str]) -> int:
