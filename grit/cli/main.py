@@ -129,11 +129,11 @@ def _flush() -> None:
 def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
     """Bring back a Ctrl-C that came where a library drops exceptions; show other drops as usual."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
-        import _thread
+        from signal import SIGINT
         from threading import Timer
 
         # Not at once: it would be raised in here, and be dropped again.
-        Timer(0.01, _thread.interrupt_main).start()
+        Timer(0.01, os.kill, (os.getpid(), SIGINT)).start()
     else:
         sys.__unraisablehook__(lost)
 

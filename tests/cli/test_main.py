@@ -12,7 +12,9 @@ class Dropper:
         raise KeyboardInterrupt
 try:
     Dropper()
-    time.sleep(20)
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        pass
 except KeyboardInterrupt:
     print("interrupted")
 """
