@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from subprocess import Popen
 
+    from grit.git.repository import Repository
+
 SAFE_FLAGS: Final = (
     "--no-replace-objects",
     "-c",
@@ -86,6 +88,34 @@ def start(git_dir: str, *arguments: str, stdin: int | IO[bytes] | None) -> "Pope
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=1 << 17,
+        )
+    except OSError as error:
+        raise _not_started(error) from error
+
+
+def start_talking(
+    repository: "Repository",
+    arguments: tuple[str, ...],
+    environ: "Mapping[str, str]",
+    *,
+    detached: bool = False,
+) -> "Popen[bytes]":
+    """Start a git command that talks to a remote, from where relative addresses are meant.
+
+    `detached`: without a terminal, so that nothing can ask for a password there.
+    Raises GitFailed when the program is missing, IoFailed when no process can be started.
+    """
+    import subprocess
+
+    try:
+        return subprocess.Popen(
+            _command(repository.git_dir, arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=repository.worktree or repository.git_dir,
+            env=dict(environ),
+            start_new_session=detached,
         )
     except OSError as error:
         raise _not_started(error) from error

@@ -1,6 +1,8 @@
 """Remotes of the repository and the refspec that records their logs (spec/wal.md)."""
 
-from grit.core.errors import GitFailed
+from typing import NamedTuple
+
+from grit.core.errors import GitFailed, InvalidArgs
 from grit.git.gitconfig import GitConfig
 from grit.git.process import run
 from grit.git.repository import Repository
@@ -13,6 +15,48 @@ def list_remotes(config: GitConfig) -> list[str]:
         for key in config.values
         if key.startswith("remote.") and key.endswith(".url") and len(key) > len("remote..url")
     ]
+
+
+class Remote(NamedTuple):
+    """A place to sync with."""
+
+    address: str
+    """The name of a configured remote, or a URL, a path, a bundle."""
+    tracking: str
+    """Under this name below refs/grit-remotes/ its refs are recorded."""
+    configured: bool
+
+
+def find_remote(config: GitConfig, text: str) -> Remote:
+    """Return the remote of that name, or the place that a URL or path names.
+
+    Raises InvalidArgs for what git would take for an option.
+    """
+    if text in list_remotes(config):
+        return Remote(text, text, True)
+    if not text or text.startswith("-"):
+        raise InvalidArgs(f"'{text}' is neither a remote nor an address")
+    from hashlib import sha256
+
+    return Remote(text, f"url-{sha256(text.encode(errors='replace')).hexdigest()[:16]}", False)
+
+
+def sync_remote(config: GitConfig, chosen: str | None = None) -> str | None:
+    """Return the remote to sync with: `chosen` in the settings, `origin`, or the only one.
+
+    None when there is no remote; raises GitFailed when there are several and none is chosen.
+    """
+    known = list_remotes(config)
+    if chosen is not None:
+        return chosen
+    if "origin" in known or not known:
+        return "origin" if known else None
+    if len(known) > 1:
+        raise GitFailed(
+            f"several remotes ({', '.join(known)}): name one with --remote, or choose with "
+            "'grit config set sync.remote NAME'"
+        )
+    return known[0]
 
 
 def tracking_ref(remote: str, ref: str) -> str:

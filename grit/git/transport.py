@@ -1,0 +1,278 @@
+"""Fetching from and pushing to remotes with the git program (spec/sync.md, Transport).
+
+Git does the talking, so that ssh settings, credential helpers, proxies and `insteadOf` are the
+user's own. What the other side said is kept: the caller shows it, escaped.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
+
+from grit.core.progress import SILENT, ProgressReporter
+from grit.git.process import start_talking
+from grit.git.repository import Repository
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+WORDS_CHARS_MAX: Final = 2_000
+"""How much of what the other side said is kept."""
+_PROGRESS: Final = re.compile(r"(?:remote: )?(\w[\w ]*):\s+\d+% \((\d+)/(\d+)\)")
+_CHATTER: Final = re.compile(
+    r"(hint:|To |From |remote: *$|error: failed to push some refs|Everything up-to-date"
+    r"|(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Unpacking|Writing|Total)\b)"
+)
+_MISSING: Final = re.compile(r"couldn't find remote ref|remote ref does not exist", re.IGNORECASE)
+_MOVED: Final = (
+    "non-fast-forward",
+    "fetch first",
+    "stale info",
+    "needs force",
+    "already exists",
+    "cannot lock ref",
+    "failed to update ref",
+    "failed to lock",
+    "incorrect old value",
+    "atomic push failed",
+    "remote ref updated since checkout",
+)
+"""Reasons for a refusal that mean: somebody else was faster."""
+_LINE_BYTES_MAX: Final = 65_536
+
+
+class Update(NamedTuple):
+    """One ref to move on the remote."""
+
+    oid: str | None
+    """The object to move it to; None removes it."""
+    ref: str
+    expected: str | None = None
+    """The object that it must stand at, "" for no such ref; None: forward only."""
+
+
+class Fetched(NamedTuple):
+    """How a fetch ended."""
+
+    failed: str | None
+    """The other side's or git's words when it failed; None when it is done."""
+    missing: bool = False
+    """It failed because the remote has no such ref."""
+    said: str = ""
+
+
+class Pushed(NamedTuple):
+    """How a push of one ref ended."""
+
+    ref: str
+    done: bool
+    moved: bool
+    """Not done, because the ref stands elsewhere: fetch, and try again."""
+    words: str
+    """Why it was not done."""
+
+
+class _Talk(NamedTuple):
+    status: int
+    stdout: str
+    words: str
+
+
+def fetch(
+    repository: Repository,
+    remote: str,
+    refspecs: Sequence[str],
+    environ: Mapping[str, str],
+    progress: ProgressReporter = SILENT,
+) -> Fetched:
+    """Fetch exactly these refspecs, with all objects, whatever the remote's own settings say.
+
+    Raises GitFailed when git is missing, IoFailed when no process can be started.
+    """
+    talk = _talk(
+        repository,
+        (
+            "fetch",
+            "--progress",
+            "--no-tags",
+            "--no-prune",
+            "--no-filter",
+            "--no-auto-maintenance",
+            "--no-write-fetch-head",
+            "--no-show-forced-updates",
+            "--recurse-submodules=no",
+            "--refmap=",
+            "--",
+            remote,
+            *refspecs,
+        ),
+        environ,
+        progress,
+        f"fetching from {remote}",
+    )
+    if talk.status == 0:
+        return Fetched(None, said=talk.words)
+    words = talk.words or f"git ended with status {talk.status}"
+    return Fetched(words, _MISSING.search(words) is not None)
+
+
+def push(
+    repository: Repository,
+    remote: str,
+    updates: Sequence[Update],
+    environ: Mapping[str, str],
+    progress: ProgressReporter = SILENT,
+) -> list[Pushed]:
+    """Move refs of the remote; the outcomes are in the order of `updates`.
+
+    Raises GitFailed when git is missing, IoFailed when no process can be started.
+    """
+    leases = [
+        f"--force-with-lease={update.ref}:{update.expected}"
+        for update in updates
+        if update.expected is not None
+    ]
+    talk = _talk(
+        repository,
+        (
+            *_no_mirror(remote),
+            "push",
+            "--porcelain",
+            "--progress",
+            "--no-verify",
+            "--no-follow-tags",
+            "--no-signed",
+            "--recurse-submodules=no",
+            *leases,
+            "--",
+            remote,
+            *(f"{update.oid or ''}:{update.ref}" for update in updates),
+        ),
+        environ,
+        progress,
+        f"pushing to {remote}",
+    )
+    outcomes = dict(_outcome(line, talk.words) for line in talk.stdout.splitlines() if "\t" in line)
+    words = talk.words or f"git ended with status {talk.status}"
+    return [
+        outcomes.get(update.ref) or Pushed(update.ref, talk.status == 0, False, words)
+        for update in updates
+    ]
+
+
+def _no_mirror(remote: str) -> tuple[str, ...]:
+    """Return the flags that let a mirror be told what to push."""
+    named = re.fullmatch(r"[\w./-]+", remote)
+    return ("-c", f"remote.{remote}.mirror=false") if named else ()
+
+
+def remote_refs(
+    repository: Repository,
+    remote: str,
+    patterns: Sequence[str],
+    environ: Mapping[str, str],
+    timeout_s: float | None = None,
+) -> dict[str, str] | str:
+    """Return the remote's refs (name to object) that match, or the words of a failure.
+
+    Never asks anybody for a password; gives up after `timeout_s`.
+    """
+    from subprocess import TimeoutExpired
+
+    silent = {**environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    arguments = ("ls-remote", "--quiet", "--", remote, *patterns)
+    process = start_talking(repository, arguments, silent, detached=True)
+    try:
+        stdout, stderr = process.communicate(timeout=timeout_s)
+    except TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return f"no answer within {timeout_s:.0f} s"
+    if process.returncode != 0:
+        return _words(stderr.decode(errors="replace").splitlines()) or "git ls-remote failed"
+    refs = (line.split("\t", 1) for line in stdout.decode(errors="replace").splitlines())
+    return {name[1]: oid for oid, *name in refs if name}
+
+
+def _talk(
+    repository: Repository,
+    arguments: tuple[str, ...],
+    environ: Mapping[str, str],
+    progress: ProgressReporter,
+    label: str,
+) -> _Talk:
+    """Run git to its end and report its progress."""
+    import threading
+
+    # Git's own words are looked at, so they must be in one language; the server's are as they are.
+    process = start_talking(repository, arguments, {**environ, "LC_ALL": "C"})
+    assert process.stdout is not None and process.stderr is not None
+    said: list[str] = []
+    progress.start(label)
+    listener = threading.Thread(target=_listen, args=(process.stderr, said, progress), daemon=True)
+    listener.start()
+    try:
+        stdout = process.stdout.read()
+        listener.join()
+        status = process.wait()
+    finally:
+        _end(process)
+        progress.done()
+    return _Talk(status, stdout.decode(errors="replace"), _words(said))
+
+
+def _end(process: "Popen[bytes]") -> None:
+    """Leave no process behind, also after Ctrl-C."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+def _listen(source: IO[bytes], said: list[str], progress: ProgressReporter) -> None:
+    """Turn git's progress lines into reports, and keep the other lines."""
+    doing, count = "", 0
+    rest = b""
+    while part := source.read1(4096):  # type: ignore[attr-defined]
+        *lines, rest = re.split(rb"[\r\n]", rest + part)
+        rest = rest[:_LINE_BYTES_MAX]
+        for line in [one.decode(errors="replace") for one in lines]:
+            found = _PROGRESS.match(line)
+            if found is None:
+                said.append(line)
+                continue
+            what, now = found[1], int(found[2])
+            if what != doing:
+                doing, count = what, 0
+                progress.start(what.lower(), int(found[3]))
+            progress.advance(now - count)
+            count = now
+    said.append(rest.decode(errors="replace"))
+
+
+def _words(lines: Sequence[str]) -> str:
+    """Return what was said without progress, hints and the names of both sides."""
+    kept: list[str] = []
+    for line in lines:
+        text = line.strip()
+        if not text or _CHATTER.match(text) or _PROGRESS.match(text):
+            continue
+        for prefix in ("remote: ", "fatal: ", "error: "):
+            text = text.removeprefix(prefix)
+        if text.strip() and text not in kept:
+            kept.append(text.rstrip())
+    return "\n".join(kept)[:WORDS_CHARS_MAX]
+
+
+def _outcome(line: str, words: str) -> tuple[str, Pushed]:
+    """Read a line of `git push --porcelain`: flag, from:to, summary (reason)."""
+    flag, _, rest = line.partition("\t")
+    places, _, summary = rest.partition("\t")
+    ref = places.rpartition(":")[2]
+    if flag != "!":
+        return ref, Pushed(ref, True, False, "")
+    moved = any(sign in summary for sign in _MOVED) or (
+        "remote rejected" in summary and any(sign in words for sign in _MOVED)
+    )
+    return ref, Pushed(ref, False, moved, "\n".join(filter(None, (summary, words))))
