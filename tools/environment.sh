@@ -17,7 +17,8 @@ find_python() {
 # need_deb PACKAGE COMMAND: install a Debian package when a command is missing and we may.
 # Never fatal: what needs the command skips itself and says why.
 need_deb() {
-    command -v "$2" >/dev/null 2>&1 && return 0
+    # Servers lie in sbin, which a user's PATH may lack.
+    PATH=$PATH:/usr/sbin:/sbin command -v "$2" >/dev/null 2>&1 && return 0
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         say "installing $1 (for $2)"
         { apt-get install -y -q "$1" || { apt-get update -q && apt-get install -y -q "$1"; }; } \

@@ -40,6 +40,9 @@ prepare() {
     make_venv .venv "-e .[dev]" pyproject.toml
     need_deb strace strace
     need_deb tmux tmux
+    need_deb openssh-client ssh
+    need_deb openssh-server sshd
+    need_deb lighttpd lighttpd
     if [ "$quick" = no ] && [ ! -e .venv/.fuzz-tried ]; then
         .venv/bin/python -m pip install -q --disable-pip-version-check "atheris>=3.0" 2>/dev/null ||
             say "note: Atheris cannot be installed here; fuzzing falls back to blind mutations"
