@@ -15,7 +15,8 @@ _NAP_MS_MAX: Final = 50
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(fd: int) -> bool:
+    def try_lock(fd: int) -> bool:
+        """Lock the file unless somebody else has it; raises OSError."""
         os.lseek(fd, 1 << 20, os.SEEK_SET)  # beyond the pid, which others must be able to read
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
@@ -26,7 +27,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(fd: int) -> bool:
+    def try_lock(fd: int) -> bool:
+        """Lock the file unless somebody else has it; raises OSError."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -89,7 +91,7 @@ class FileLock:
     def _wait(self, fd: int) -> None:
         nap_ms = _NAP_MS_MIN
         deadline = time.monotonic() + self._wait_ms_max / 1000
-        while not _try_lock(fd):
+        while not try_lock(fd):
             if time.monotonic() >= deadline:
                 pid = self._holder(fd)
                 raise Busy(f"busy (pid {pid}): another grit command is writing", pid=pid)

@@ -10,7 +10,18 @@ from grit.git.process import output
 from grit.git.repository import Repository
 
 _FALSE: Final = frozenset({"false", "no", "off", "0", ""})
-_HARDENS_OBJECTS: Final = frozenset({"all", "added", "committed", "objects", "loose-object"})
+_COMMITTED: Final = frozenset({"loose-object", "reference"})
+_FSYNC_COMPONENTS: Final = {
+    "loose-object": frozenset({"loose-object"}),
+    "objects": frozenset({"loose-object"}),
+    "reference": frozenset({"reference"}),
+    "committed": _COMMITTED,
+    "added": _COMMITTED,
+    "all": _COMMITTED,
+}
+"""What the words of core.fsync mean for what grit writes; packs and the index are git's."""
+_FSYNC_DEFAULT: Final = frozenset({"reference"})
+"""Git documents `committed,-loose-object`."""
 _SHARED_MODES: Final = {
     **dict.fromkeys(("group", "true", "yes", "on", "1"), 0o660),
     **dict.fromkeys(("all", "world", "everybody", "2"), 0o664),
@@ -38,12 +49,27 @@ class GitConfig(NamedTuple):
     @property
     def durable(self) -> bool:
         """Whether loose objects are to reach the disk before their ref does (core.fsync)."""
-        spec = self.get("core.fsync")
-        if spec is None:
-            return self.flag("core.fsyncobjectfiles")
-        words = {word.strip() for word in spec.split(",")}
-        wanted = bool(words & _HARDENS_OBJECTS)
-        return wanted and not words & {f"-{word}" for word in _HARDENS_OBJECTS}
+        return "loose-object" in self._hardened or self.flag("core.fsyncobjectfiles")
+
+    @property
+    def durable_refs(self) -> bool:
+        """Whether a ref is to reach the disk before a command succeeds (core.fsync)."""
+        return "reference" in self._hardened
+
+    @property
+    def _hardened(self) -> frozenset[str]:
+        """What core.fsync names, as git reads it: what is added counts more than what is not."""
+        started = _FSYNC_DEFAULT
+        added: frozenset[str] = frozenset()
+        removed: frozenset[str] = frozenset()
+        for word in (self.get("core.fsync") or "").replace(",", " ").split():
+            if word == "none":
+                started = frozenset()
+            elif word.startswith("-"):
+                removed |= _FSYNC_COMPONENTS.get(word[1:], frozenset())
+            else:
+                added |= _FSYNC_COMPONENTS.get(word, frozenset())
+        return (started - removed) | added
 
     @property
     def shared_mode(self) -> int:

@@ -1,7 +1,7 @@
 """Reading and swapping one ref, strictly: what cannot be read is never taken for absent.
 
-Files are read here; they are swapped under git's own `<ref>.lock`, taken with dulwich. Other ref
-storages go through the git program (spec/wal.md, The ref).
+Files are read here; they are swapped under git's own `<ref>.lock`. Other ref storages go through
+the git program (spec/wal.md, The ref).
 """
 
 import errno
@@ -14,7 +14,7 @@ from grit.core.limits import LOCK_WAIT_MS_MAX
 from grit.git.repository import Repository
 
 if TYPE_CHECKING:
-    from dulwich.file import _GitFile
+    from grit.git.reflock import RefLock
 
 GRIT_REF: Final = "refs/grit/wal"
 GRITE_REF: Final = "refs/grite/wal"
@@ -50,33 +50,38 @@ def swap_ref(
     *,
     shared_mode: int = 0,
     notices: list[str] | None = None,
+    sync: bool = True,
 ) -> bool:
     """Move the ref from `old` (None: absent) to `new`; False when it is somewhere else by now.
 
-    With `notices` the caller holds grit's own lock, so that a `<ref>.lock` that stays is a killed
-    process's: it is removed, with a notice appended. Raises Busy, IoFailed, WalDamaged, GitFailed.
+    A `<ref>.lock` of a dead process of grit is removed at once. With `notices` the caller holds
+    grit's own lock, so that any other one that stays is a killed process's: it is removed too,
+    with a notice appended. `sync`: the content is on the disk before the ref moves.
+    Raises Busy, IoFailed, WalDamaged, GitFailed.
     """
     if repository.ref_storage != "files":
         return _swap_with_git(repository, name, old, new)
+    from grit.git.reflock import RefLock
+
     path = f"{repository.common_dir}/{name}"
-    lock = _lock_ref(path, name, notices)
+    lock = RefLock(path, repository.grit_dir, new.encode() + b"\n", shared_mode, sync)
     try:
-        # Read again under the lock: from here to the rename nobody else may move the ref.
-        if read_ref(repository, name) != old:
-            lock.abort()
-            return False
-        if old is None:
-            _check_free(repository, name)
-        lock.write(new.encode() + b"\n")
-        if shared_mode:
-            os.chmod(f"{path}.lock", shared_mode)
-        lock.close()
+        _take(lock, f"{path}.lock", repository, name, notices)
+        try:
+            # Read again under the lock: from here to the rename nobody else may move the ref.
+            if read_ref(repository, name) != old:
+                lock.drop()
+                return False
+            if old is None:
+                _check_free(repository, name)
+            lock.publish()
+        except BaseException:
+            lock.drop()
+            raise
     except OSError as error:
-        lock.abort()
         raise _refused(name, "cannot write", error) from error
-    except BaseException:
-        lock.abort()
-        raise
+    finally:
+        lock.close()
     return True
 
 
@@ -153,24 +158,29 @@ def _check_free(repository: Repository, name: str) -> None:
         raise WalDamaged(f"refs below {name}/ are in the way of the log", ref=name)
 
 
-def _lock_ref(path: str, name: str, notices: list[str] | None) -> "_GitFile":
-    from dulwich.file import FileLocked, GitFile
+def _take(
+    lock: "RefLock", path: str, repository: Repository, name: str, notices: list[str] | None
+) -> None:
+    from grit.git.reflock import remove_dead
 
     deadline = time.monotonic() + LOCK_WAIT_MS_MAX / 1000
     while True:
         try:
-            return GitFile(path, "wb", mask=0o666)
-        except FileLocked as error:
-            if notices is not None and _is_stale(f"{path}.lock"):
-                _remove_stale(path, name, notices)
-            elif time.monotonic() >= deadline:
-                raise Busy(f"busy: {name}.lock is held by another git process") from error
-            else:
-                time.sleep(_NAP_MS / 1000)
+            if lock.take():
+                return
         except FileNotFoundError:
             _make_folder(path, name)  # `git pack-refs --prune` removes empty folders
+            continue
         except OSError as error:
             raise _refused(name, "cannot lock", error) from error
+        if remove_dead(path, repository.grit_dir):
+            _tell_removed(name, notices)
+        elif notices is not None and _is_stale(path):
+            _remove_stale(path, name, notices)
+        elif time.monotonic() >= deadline:
+            raise Busy(f"busy: {name}.lock is held by another git process")
+        else:
+            time.sleep(_NAP_MS / 1000)
 
 
 def _make_folder(path: str, name: str) -> None:
@@ -188,14 +198,19 @@ def _is_stale(lock: str) -> bool:
     return age_ms > _STALE_LOCK_MS
 
 
-def _remove_stale(path: str, name: str, notices: list[str]) -> None:
+def _remove_stale(lock: str, name: str, notices: list[str]) -> None:
     try:
-        os.unlink(f"{path}.lock")
+        os.unlink(lock)
     except FileNotFoundError:
         return
     except OSError as error:
         raise _refused(name, "cannot remove the stale lock of", error) from error
-    notices.append(f"removed {name}.lock, which a killed process had left behind")
+    _tell_removed(name, notices)
+
+
+def _tell_removed(name: str, notices: list[str] | None) -> None:
+    if notices is not None:
+        notices.append(f"removed {name}.lock, which a killed process had left behind")
 
 
 def _refused(name: str, what: str, error: OSError) -> IoFailed:

@@ -164,6 +164,7 @@ class Wal:
             head,
             shared_mode=config.shared_mode,
             notices=notices,
+            sync=config.durable_refs,
         )
         if not moved:
             raise HeadMoved("another writer moved the log; try again")
@@ -171,7 +172,9 @@ class Wal:
 
     def _sync_ref(self) -> bool:
         """Make the ref's name durable too, where objects are; False when that fails."""
-        if not self.config.durable or self.repository.ref_storage != "files":
+        config = self.config
+        hardened = config.durable and config.durable_refs
+        if not hardened or self.repository.ref_storage != "files":
             return True
         try:
             sync_folder(os.path.dirname(f"{self.repository.common_dir}/{self.ref}"))

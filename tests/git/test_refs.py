@@ -1,5 +1,6 @@
 """The ref of the log: strict reading, compare-and-swap, locks that killed processes leave."""
 
+import errno
 import os
 import threading
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 
 from grit.core.errors import Busy, IoFailed, WalDamaged
-from grit.git import refs
+from grit.git import reflock, refs
 from grit.git.filelock import FileLock
 from grit.git.refs import read_ref, swap_ref
 from grit.git.repository import discover
@@ -135,6 +136,78 @@ def test_stale_lock_is_removed_with_a_notice(repository, git_repository, heads):
     assert len(notices) == 1
     assert f"{REF}.lock" in notices[0]
     assert not lock.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and kill")
+@pytest.mark.parametrize("step", ["link", "read_ref", "publish", "unlink"])
+def test_a_killed_swap_blocks_nobody(repository, git_repository, heads, monkeypatch, step):
+    """Wherever a swap is killed, the next one goes on at once and leaves nothing behind."""
+    swap_ref(repository, REF, None, heads[0])
+    killed = os.fork()
+    if killed == 0:
+        place = {"read_ref": refs, "publish": reflock.RefLock}.get(step, reflock.os)
+        real = getattr(place, step)
+
+        def die(*arguments):
+            if step != "read_ref":
+                real(*arguments)
+            os.kill(os.getpid(), 9)
+
+        monkeypatch.setattr(place, step, die)
+        swap_ref(repository, REF, heads[0], heads[1])
+        os._exit(1)
+    assert os.waitpid(killed, 0)[1] == 9
+    moved = step in ("publish", "unlink")
+    assert read_ref(repository, REF) == heads[moved]
+    left = (git_repository / ".git" / f"{REF}.lock").exists()
+    assert left is not moved
+    notices = []
+    start = time.monotonic()
+    assert swap_ref(repository, REF, heads[moved], heads[not moved], notices=notices)
+    assert time.monotonic() - start < 0.5
+    assert len(notices) == left
+    assert not (git_repository / ".git" / f"{REF}.lock").exists()
+    own = list((git_repository / ".git" / "grit").glob("swap-*"))
+    assert len(own) == (step == "publish"), "only a name that blocks nobody may stay"
+
+
+def test_a_lock_of_a_live_swap_stays(repository, git_repository, heads):
+    """A lock that a living process of grit holds is never removed, however old it is."""
+    swap_ref(repository, REF, None, heads[0])
+    path = str(git_repository / ".git" / REF)
+    held = reflock.RefLock(path, repository.grit_dir, b"x\n", 0, True)
+    assert held.take()
+    assert not reflock.remove_dead(f"{path}.lock", repository.grit_dir)
+    held.drop()
+    held.close()
+    assert os.listdir(repository.grit_dir) == []
+    assert read_ref(repository, REF) == heads[0]
+
+
+def test_names_that_dead_swaps_left_are_cleared_away(repository, git_repository, heads):
+    """Whoever meets a dead lock also removes what other dead swaps left, and nothing else."""
+    swap_ref(repository, REF, None, heads[0])
+    folder = git_repository / ".git" / "grit"
+    path = git_repository / ".git" / f"{REF}.lock"
+    for name in ("swap-1-aaaa", "swap-2-bbbb"):
+        (folder / name).write_text("x")
+    (folder / "config.toml").write_text("")
+    os.link(folder / "swap-1-aaaa", path)
+    assert swap_ref(repository, REF, heads[0], heads[1])
+    assert os.listdir(folder) == ["config.toml"]
+
+
+def test_without_hard_links_the_lock_is_made_as_git_makes_it(repository, heads, monkeypatch):
+    """Where files cannot have two names the swap works all the same."""
+
+    def refused(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(reflock.os, "link", refused)
+    assert swap_ref(repository, REF, None, heads[0])
+    assert not swap_ref(repository, REF, None, heads[1])
+    assert swap_ref(repository, REF, heads[0], heads[1])
+    assert os.listdir(repository.grit_dir) == []
 
 
 def test_live_lock_is_waited_for(repository, git_repository, heads, monkeypatch):

@@ -16,23 +16,31 @@ def _config(**values):
 
 
 @pytest.mark.parametrize(
-    ("spec", "durable"),
+    ("spec", "durable", "durable_refs"),
     [
-        ("all", True),
-        ("committed", True),
-        ("objects,reference", True),
-        ("added", True),
-        ("loose-object", True),
-        ("committed,-loose-object", False),
-        ("reference", False),
-        ("none", False),
-        ("", False),
+        ("all", True, True),
+        ("committed", True, True),
+        ("objects,reference", True, True),
+        ("added", True, True),
+        ("loose-object", True, True),
+        # As git 2.39 does, seen with strace: what is added counts more than what is taken away.
+        ("committed,-loose-object", True, True),
+        ("-loose-object", False, True),
+        ("reference", False, True),
+        ("-reference", False, False),
+        ("all,-reference", True, True),
+        ("loose-object,-reference", True, False),
+        ("none", False, False),
+        ("none, reference", False, True),
+        ("index pack", False, True),
+        ("", False, True),
     ],
 )
-def test_durability_follows_core_fsync(spec, durable):
-    """Objects are synced when core.fsync names them, and not by default, as in git."""
+def test_durability_follows_core_fsync(spec, durable, durable_refs):
+    """What is synced is what core.fsync says; by default the ref and not the objects."""
     assert _config(core_fsync=spec).durable is durable
-    assert _config().durable is False
+    assert _config(core_fsync=spec).durable_refs is durable_refs
+    assert (_config().durable, _config().durable_refs) == (False, True)
     assert _config(core_fsyncobjectfiles="true").durable is True
 
 
