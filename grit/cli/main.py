@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "blocked": "grit.cli.read:blocked",
     "search": "grit.cli.read:search",
     "log": "grit.cli.activity:log",
+    "sync": "grit.cli.sync:sync",
     "batch": "grit.cli.exchange:batch",
     "export": "grit.cli.exchange:export",
     "import": "grit.cli.exchange:import_",

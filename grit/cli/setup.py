@@ -214,6 +214,7 @@ actor: Final = LazyGroup(
 
 SETTINGS: Final = {
     "default_actor": "the actor that acts by default (see 'grit actor use')",
+    "sync.remote": "the remote that 'grit sync' exchanges events with",
 }
 
 
@@ -236,7 +237,8 @@ def config_set(run: Context, key: str, value: str) -> None:
     """Change one setting of this clone."""
     if key not in SETTINGS:
         raise InvalidArgs(f"no setting '{key}'; known: {', '.join(SETTINGS)}")
-    value = actors.find(run.workspace, value).actor_id.hex()
+    if key == "default_actor":
+        value = actors.find(run.workspace, value).actor_id.hex()
     files.set_config(run.workspace.repository, key, value)
     run.show({"key": key, "value": value}, lambda: [f"{key} = {value}"])
 

@@ -52,6 +52,14 @@ APPEND_RETRIES_MAX: Final = 64
 LOCK_WAIT_MS_MAX: Final = 10_000
 READER_WAIT_MS_MAX: Final = 500
 """How long a command that only reads waits for another that is bringing the view up to date."""
+SYNC_ATTEMPTS_MAX: Final = 40
+"""How often a sync fetches, joins and pushes while others are faster."""
+SYNC_STANDSTILLS_MAX: Final = 6
+"""How often a push is refused as too late while the remote does not move, before it is given up."""
+SYNC_BACKOFF_MS_MIN: Final = 20
+SYNC_BACKOFF_MS_MAX: Final = 2_000
+REMOTE_ASKED_S_MAX: Final = 10
+"""How long doctor waits for the answer of a remote."""
 FILTER_CHARS_MAX: Final = 4_096
 FILTER_TERMS_MAX: Final = 64
 LIST_LIMIT_DEFAULT: Final = 50

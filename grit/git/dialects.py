@@ -110,6 +110,29 @@ def _plan_grite(
     return Plan(files, message, (_GRITE_PERSON, _GRITE_PERSON), request.ts_unix_ms // 1000)
 
 
+def plan_grite_join(remote_head: str, time_s: int, local: Mapping[str, bytes]) -> Plan:
+    """Return the commit on the remote's head that carries the chunks which are only here.
+
+    `local`: path to content, oldest first.
+    """
+    import json
+
+    paths = list(local)
+    meta = {
+        "schema_version": 1,
+        "actor_id": "0" * 32,
+        "chunk_hash": paths[-1].rpartition("/")[2].removesuffix(CHUNK_SUFFIX)
+        if paths
+        else "0" * 64,
+        "prev_wal": remote_head,
+    }
+    files = {META_NAME: json.dumps(meta, indent=2).encode()}
+    files.update(local)
+    count = sum(_event_count(content) for content in local.values())
+    message = f"WAL: {count} events from {'0' * 8}"
+    return Plan(files, message, (_GRITE_PERSON, _GRITE_PERSON), time_s)
+
+
 def _chunk_hash(chunk: bytes) -> str:
     from hashlib import blake2b
 

@@ -7,7 +7,7 @@ the git program (spec/wal.md, The ref).
 import errno
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
 from grit.core.limits import LOCK_WAIT_MS_MAX
@@ -22,7 +22,16 @@ _REF_BYTES_MAX: Final = 4096
 _STALE_LOCK_MS: Final = 3_000
 """Git holds `<ref>.lock` for milliseconds; an older one was left by a killed process."""
 _NAP_MS: Final = 5
+_BESIDE_THE_LOG: Final = frozenset({"locks", "snapshots"})
+"""Folders of refs that are not heads of a log, and can be many."""
 _HEX: Final = frozenset("0123456789abcdef")
+
+
+class RefsBelow(NamedTuple):
+    """Refs by name, and a stamp of packed-refs: the same stamp, the same packed refs."""
+
+    ids: dict[str, str]
+    packed: str
 
 
 def read_ref(repository: Repository, name: str) -> str | None:
@@ -40,6 +49,64 @@ def read_ref(repository: Repository, name: str) -> str | None:
         # Between the two looks the ref may have left packed-refs for a file of its own.
         found = _read_loose(repository, name)
     return found
+
+
+def refs_below(repository: Repository, prefix: str, packed_seen: str | None = None) -> RefsBelow:
+    """Return the readable refs below `prefix`, which ends in a slash, loose ones over packed ones.
+
+    Packed refs are not read again when their stamp is `packed_seen`. What is no object id is left
+    out: these refs record what others have, and nothing is concluded from their absence.
+    """
+    if repository.ref_storage != "files":
+        return RefsBelow(_below_with_git(repository, prefix), "")
+    found: dict[str, str] = {}
+    stamp = _packed_stamp(repository)
+    if stamp and stamp != packed_seen:
+        marker = b" " + prefix.encode()
+        for line in _packed(repository, prefix).splitlines():
+            oid, space, rest = line.partition(marker)
+            if space and rest:
+                found[prefix + rest.decode(errors="replace")] = oid.decode(errors="replace")
+    _collect_loose(f"{repository.common_dir}/{prefix}", prefix, found)
+    size = 64 if repository.object_format == "sha256" else 40
+    whole = {ref: oid for ref, oid in found.items() if len(oid) == size and _HEX.issuperset(oid)}
+    return RefsBelow(whole, stamp)
+
+
+def _packed_stamp(repository: Repository) -> str:
+    """Return what changes whenever packed-refs is replaced; empty when there is none."""
+    try:
+        seen = os.stat(f"{repository.common_dir}/packed-refs")
+    except OSError:
+        return ""
+    return f"{seen.st_ino} {seen.st_size} {seen.st_mtime_ns}"
+
+
+def _collect_loose(folder: str, prefix: str, found: dict[str, str]) -> None:
+    try:
+        with os.scandir(folder) as entries:
+            names = [(entry.name, entry.is_dir()) for entry in entries]
+    except OSError:
+        return
+    for name, is_folder in names:
+        if is_folder:
+            if name not in _BESIDE_THE_LOG:
+                _collect_loose(f"{folder}{name}/", f"{prefix}{name}/", found)
+            continue
+        try:
+            with open(f"{folder}{name}", "rb", buffering=0) as file:
+                oid = file.read(_REF_BYTES_MAX).strip().decode(errors="replace")
+        except OSError:
+            continue
+        found[f"{prefix}{name}"] = oid
+
+
+def _below_with_git(repository: Repository, prefix: str) -> dict[str, str]:
+    from grit.git.process import output
+
+    form = "--format=%(objectname) %(refname)"
+    listed = output(repository.git_dir, "for-each-ref", form, prefix).decode(errors="replace")
+    return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
 
 
 def swap_ref(

@@ -1,10 +1,12 @@
 """Remotes of the repository and the refspec that records their logs (spec/wal.md)."""
 
+import os
 from typing import NamedTuple
 
 from grit.core.errors import GitFailed, InvalidArgs
 from grit.git.gitconfig import GitConfig
 from grit.git.process import run
+from grit.git.refs import refs_below
 from grit.git.repository import Repository
 
 
@@ -25,20 +27,34 @@ class Remote(NamedTuple):
     tracking: str
     """Under this name below refs/grit-remotes/ its refs are recorded."""
     configured: bool
+    bundle: bool
+    """A file, which can only be read."""
 
 
-def find_remote(config: GitConfig, text: str) -> Remote:
-    """Return the remote of that name, or the place that a URL or path names.
+class Tracked(NamedTuple):
+    """Heads of remote logs by remote, and the stamp of packed-refs."""
+
+    heads: dict[str, str]
+    packed: str
+
+
+def find_remote(config: GitConfig, text: str, directory: str = ".") -> Remote:
+    """Return the remote of that name, or the place that a URL, or a path from `directory`, names.
 
     Raises InvalidArgs for what git would take for an option.
     """
     if text in list_remotes(config):
-        return Remote(text, text, True)
+        url = config.get(f"remote.{text}.url") or ""
+        return Remote(text, text, True, os.path.isabs(url) and os.path.isfile(url))
     if not text or text.startswith("-"):
         raise InvalidArgs(f"'{text}' is neither a remote nor an address")
     from hashlib import sha256
 
-    return Remote(text, f"url-{sha256(text.encode(errors='replace')).hexdigest()[:16]}", False)
+    path = os.path.abspath(os.path.join(directory, text))
+    if os.path.exists(path):
+        text = path
+    digest = sha256(text.encode(errors="replace")).hexdigest()
+    return Remote(text, f"url-{digest[:16]}", False, os.path.isfile(path))
 
 
 def sync_remote(config: GitConfig, chosen: str | None = None) -> str | None:
@@ -65,6 +81,23 @@ def tracking_ref(remote: str, ref: str) -> str:
     return f"refs/{root}-remotes/{remote}/{name}"
 
 
+def tracked_heads(repository: Repository, ref: str, packed_seen: str | None = None) -> Tracked:
+    """Return the heads of the remotes' logs as they were last fetched.
+
+    Those in packed-refs are left out when its stamp is `packed_seen`: they are known then.
+    """
+    folder, _, name = ref.removeprefix("refs/").partition("/")
+    prefix = f"refs/{folder}-remotes/"
+    below = refs_below(repository, prefix, packed_seen)
+    ending = f"/{name}"
+    heads = {
+        found.removeprefix(prefix).removesuffix(ending): oid
+        for found, oid in below.ids.items()
+        if found.endswith(ending)
+    }
+    return Tracked(heads, below.packed)
+
+
 def fetch_refspec(remote: str, ref: str) -> str:
     """Return the refspec that makes a plain `git fetch` record the remote's log."""
     folder = ref.rpartition("/")[0]
@@ -77,6 +110,18 @@ def has_refspec(config: GitConfig, remote: str, ref: str) -> bool:
     return any(
         spec.lstrip("+") == wanted for spec in config.values.get(f"remote.{remote}.fetch", ())
     )
+
+
+def overwriting_refspecs(config: GitConfig, ref: str) -> list[tuple[str, str]]:
+    """Return (remote, refspec) of those that let `git fetch` move the log itself, also back."""
+    found = []
+    for remote in list_remotes(config):
+        for spec in config.values.get(f"remote.{remote}.fetch", ()):
+            start, star, end = spec.partition(":")[2].partition("*")
+            inside = ref.startswith(start) and ref.endswith(end) and len(ref) >= len(start + end)
+            if start and (inside if star else start == ref):
+                found.append((remote, spec))
+    return found
 
 
 def add_refspec(repository: Repository, config: GitConfig, remote: str, ref: str) -> bool:
@@ -93,7 +138,32 @@ def add_refspec(repository: Repository, config: GitConfig, remote: str, ref: str
     return True
 
 
-def fetch_log(repository: Repository, remote: str, ref: str) -> str | None:
-    """Fetch the remote's log into its tracking refs; return git's words when that fails."""
-    done = run(repository.git_dir, "fetch", "--quiet", remote, fetch_refspec(remote, ref))
-    return done.reason if done.status else None
+def load_agreed(repository: Repository) -> dict[str, str]:
+    """Return the head that each remote and this clone last agreed on, by tracking name."""
+    try:
+        with open(_agreed_path(repository), encoding="utf-8", errors="replace") as file:
+            lines = [line.rstrip("\n").partition(" ") for line in file]
+    except OSError:
+        return {}
+    return {name: oid for oid, _, name in lines if name}
+
+
+def save_agreed(repository: Repository, tracking: str, head: str) -> None:
+    """Remember a head that both sides hold; only explanations depend on it.
+
+    Raises OSError when it cannot be written.
+    """
+    known = load_agreed(repository)
+    if known.get(tracking) == head:
+        return
+    known[tracking] = head
+    path = _agreed_path(repository)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.new"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(f"{oid} {name}\n" for name, oid in sorted(known.items()))
+    os.replace(temporary, path)
+
+
+def _agreed_path(repository: Repository) -> str:
+    return f"{repository.grit_dir}/remotes"

@@ -92,7 +92,7 @@ def fetch(
         repository,
         (
             "fetch",
-            "--progress",
+            *_shown(progress),
             "--no-tags",
             "--no-prune",
             "--no-filter",
@@ -137,7 +137,7 @@ def push(
             *_no_mirror(remote),
             "push",
             "--porcelain",
-            "--progress",
+            *_shown(progress),
             "--no-verify",
             "--no-follow-tags",
             "--no-signed",
@@ -157,6 +157,10 @@ def push(
         outcomes.get(update.ref) or Pushed(update.ref, talk.status == 0, False, words)
         for update in updates
     ]
+
+
+def _shown(progress: ProgressReporter) -> tuple[str, ...]:
+    return () if progress is SILENT else ("--progress",)
 
 
 def _no_mirror(remote: str) -> tuple[str, ...]:
@@ -189,8 +193,8 @@ def remote_refs(
         return f"no answer within {timeout_s:.0f} s"
     if process.returncode != 0:
         return _words(stderr.decode(errors="replace").splitlines()) or "git ls-remote failed"
-    refs = (line.split("\t", 1) for line in stdout.decode(errors="replace").splitlines())
-    return {name[1]: oid for oid, *name in refs if name}
+    refs = (line.partition("\t") for line in stdout.decode(errors="replace").splitlines())
+    return {name: oid for oid, _, name in refs if name}
 
 
 def _talk(

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import Conflict, InvalidArgs
-from grit.core.limits import ATTACHMENT_BYTES_MAX
+from grit.core.limits import ATTACHMENT_BYTES_MAX, LOCK_WAIT_MS_MAX
 from grit.git.refs import GRIT_REF, GRITE_REF, read_ref, swap_ref, sync_folder
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ class Wal:
         """Return the newest commit of the log, or None; raises WalDamaged, IoFailed."""
         return read_ref(self.repository, self.ref)
 
-    def lock(self) -> FileLock:
+    def lock(self, wait_ms_max: int = LOCK_WAIT_MS_MAX) -> FileLock:
         """Return the lock that a writer holds around refresh and append."""
         from grit.git.filelock import FileLock
 
-        return FileLock(f"{self.repository.grit_dir}/wal.lock-file")
+        return FileLock(f"{self.repository.grit_dir}/wal.lock-file", wait_ms_max)
 
     def read(self, head: str, old: str | None) -> Iterator[Blob]:
         """Yield the chunk files of `head` that `old` does not have, oldest first.
@@ -104,6 +104,30 @@ class Wal:
         from grit.git.log_reader import read_log
 
         return read_log(self.repository, head, old)
+
+    def join(self, theirs: str, notices: list[str]) -> str | None:
+        """Move the log forward to a head that holds `theirs` too; return how, None when it did.
+
+        "adopted", "forwarded" or "joined". The caller holds `lock()`.
+        Raises HeadMoved when another writer was faster,
+        WalDamaged when `theirs` is not a log or cannot be compared, IoFailed, Busy, GitFailed.
+        """
+        from grit.git.joins import check_is_log, standing, write_join
+
+        old = self.head()
+        how = "behind" if old is None else standing(self.repository, old, theirs)
+        if how in ("same", "ahead"):
+            return None
+        check_is_log(self.repository, theirs)
+        new = theirs if old is None or how == "behind" else write_join(self, old, theirs)
+        mode = self.config.shared_mode
+        if not swap_ref(self.repository, self.ref, old, new, shared_mode=mode, notices=notices):
+            raise HeadMoved("another writer moved the log; try again")
+        self._sync_ref()
+        self._dialect = None
+        if old is None:
+            return "adopted"
+        return "joined" if how == "apart" else "forwarded"
 
     def append(
         self,
@@ -152,7 +176,7 @@ class Wal:
         head = old
         for group in self.dialect.groups(request.chunks):
             plan = self.dialect.plan(request, group, head)
-            head = _write_commit(writer, plan, head, journal)
+            head = write_commit(writer, plan, (head,) if head else (), journal)
             request = request._replace(attachments={})
         writer.sync()
         notices: list[str] = []
@@ -243,14 +267,15 @@ def _checked(attachments: Mapping[str, bytes]) -> Mapping[str, bytes]:
     return attachments
 
 
-def _write_commit(
-    writer: ObjectWriter, plan: Plan, parent: str | None, journal: list[StoredObject]
+def write_commit(
+    writer: ObjectWriter, plan: Plan, parents: tuple[str, ...], journal: list[StoredObject]
 ) -> str:
+    """Write the objects of one commit, note them in `journal`, and return the commit's id."""
     from dulwich.objects import Commit, ObjectID
 
     commit = Commit()
     commit.tree = ObjectID(_write_tree(writer, plan.files, journal).encode())
-    commit.parents = [] if parent is None else [ObjectID(parent.encode())]
+    commit.parents = [ObjectID(parent.encode()) for parent in parents]
     commit.author, commit.committer = (p.encode(errors="replace") for p in plan.people)
     commit.author_time = commit.commit_time = plan.time_s
     commit.author_timezone = commit.commit_timezone = 0

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 from grit.core.errors import InvalidArgs, NotFound
 from grit.core.events import Event, Payload
 from grit.core.ids import ActorId, parse_prefix
-from grit.core.limits import ID_BYTES, LABEL_CHARS_MAX
+from grit.core.limits import ID_BYTES, LABEL_CHARS_MAX, LOCK_WAIT_MS_MAX
 from grit.git import actors as files
 from grit.git.actors import ActorFile
 from grit.services.workspace import Workspace
@@ -118,15 +118,15 @@ def use(workspace: Workspace, actor: ActorFile) -> None:
     files.set_config(workspace.repository, "default_actor", actor.actor_id.hex())
 
 
-def set_refspecs(workspace: Workspace) -> list[str]:
-    """Let `git fetch` bring the log of every remote; return the remotes that were set up."""
+def set_refspecs(workspace: Workspace, only: str | None = None) -> list[str]:
+    """Let `git fetch` bring the log of every remote, or one; return those that were set up."""
     from grit.git.remotes import add_refspec, list_remotes
 
     wal = workspace.wal
     return [
         remote
         for remote in list_remotes(wal.config)
-        if add_refspec(workspace.repository, wal.config, remote, wal.ref)
+        if only in (None, remote) and add_refspec(workspace.repository, wal.config, remote, wal.ref)
     ]
 
 
@@ -136,19 +136,27 @@ def adopt_log(workspace: Workspace, added: list[str]) -> str | None:
     Remotes in `added` are fetched from, since no `git fetch` can have brought their log yet.
     A log that is here already stays as it is.
     """
-    from grit.git.refs import read_ref, swap_ref
-    from grit.git.remotes import fetch_log, list_remotes, tracking_ref
+    from grit.git.refs import read_ref
+    from grit.git.remotes import list_remotes, tracking_ref
+    from grit.git.transport import fetch
+    from grit.services.join import Other, take_in
 
     wal = workspace.wal
     if wal.head() is not None:
         return None
     for remote in list_remotes(wal.config):
-        failed = fetch_log(workspace.repository, remote, wal.ref) if remote in added else None
-        if failed:
-            workspace.notice(f"could not ask {remote} for its log: {failed}")
-        found = read_ref(workspace.repository, tracking_ref(remote, wal.ref))
-        if found is not None and swap_ref(workspace.repository, wal.ref, None, found):
-            return remote
+        tracking = tracking_ref(remote, wal.ref)
+        if remote in added:
+            specs = [f"+{wal.ref}:{tracking}"]
+            ports = workspace.ports
+            done = fetch(workspace.repository, remote, specs, ports.environ, ports.progress)
+            if done.failed and not done.missing:
+                workspace.notice(f"could not ask {remote} for its log: {done.failed}")
+        found = read_ref(workspace.repository, tracking)
+        if found is not None:
+            other = Other(f"the log of {remote}", found)
+            if take_in(workspace, [other], LOCK_WAIT_MS_MAX):
+                return remote
     return None
 
 

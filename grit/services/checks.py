@@ -150,7 +150,7 @@ def check_lost(workspace: Workspace, ref: LogRef) -> Check:
         "lost",
         "warn",
         f"somebody moved the ref of the log; what only these heads hold is not shown: {names}",
-        f"{FIX} takes back those that add to the log; 'git log REF' tells what the others hold",
+        f"{FIX} or 'grit sync' joins them with the log; 'git log REF' tells what they hold",
     )
 
 

@@ -5,14 +5,17 @@ No check changes anything (spec/doctor.md).
 
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from grit.core.errors import GitFailed, GritError, IoFailed, NotFound
 from grit.core.ids import ActorId
-from grit.core.limits import ID_BYTES
+from grit.core.limits import ID_BYTES, REMOTE_ASKED_S_MAX
 from grit.git import actors as files
-from grit.services.checks import FIX, Check, LogRef
+from grit.services.checks import FIX, Check, LogRef, has_commit
 from grit.services.workspace import Workspace
+
+if TYPE_CHECKING:
+    from grit.git.gitconfig import GitConfig
 
 _HEX: Final = frozenset("0123456789abcdef")
 
@@ -50,15 +53,71 @@ def remotes_without_refspec(workspace: Workspace, ref: LogRef) -> list[str]:
 
 
 def check_remotes(workspace: Workspace, ref: LogRef) -> Check:
-    """Whether `git fetch` brings the log of every remote."""
+    """Whether `git fetch` brings the log of every remote, and how the remotes' logs stand.
+
+    The remotes are asked; one that does not answer is named, and no fault.
+    """
+    from grit.git.gitconfig import load_git_config
+    from grit.git.remotes import list_remotes, load_agreed
+
     try:
+        config = load_git_config(workspace.repository)
         lacking = remotes_without_refspec(workspace, ref)
+        agreed = load_agreed(workspace.repository)
+        names = [] if ref.problem else list_remotes(config)
+        stands = [_stand(workspace, ref, name, agreed.get(name)) for name in names]
     except (GitFailed, IoFailed) as error:
         return Check("remotes", "warn", f"not checked: {error.message}", "mend 'repository' first")
-    if not lacking:
-        return Check("remotes", "ok", "'git fetch' brings the log of every remote")
-    message = f"'git fetch' does not bring the log of {', '.join(lacking)}"
-    return Check("remotes", "warn", message, f"{FIX} or 'grit init', which add the refspec")
+    message = "; ".join(text for _, text in stands)
+    if any(wrong for wrong, _ in stands):
+        plan = "'grit sync' joins the logs and sends what is missing there"
+        return Check("remotes", "warn", message, plan)
+    overwriting = _overwriting(workspace, config, ref)
+    if overwriting is not None:
+        return overwriting
+    if lacking:
+        lacks = f"'git fetch' does not bring the log of {', '.join(lacking)}"
+        message = f"{lacks}; {message}" if message else lacks
+        return Check("remotes", "warn", message, f"{FIX} or 'grit init', which add the refspec")
+    return Check("remotes", "ok", message or "there is no remote")
+
+
+def _overwriting(workspace: Workspace, config: "GitConfig", ref: LogRef) -> Check | None:
+    from grit.git.remotes import fetch_refspec, overwriting_refspecs
+
+    for remote, spec in overwriting_refspecs(config, ref.name):
+        message = f"'git fetch {remote}' may set the log itself back, by the refspec {spec}"
+        plan = f"write {fetch_refspec(remote, ref.name)} in its place; 'grit sync' is safe as it is"
+        return Check("remotes", "warn", message, plan)
+    return None
+
+
+def _stand(workspace: Workspace, ref: LogRef, remote: str, agreed: str | None) -> tuple[bool, str]:
+    """Ask a remote for the head of its log; return whether that is wrong, and what it means."""
+    from grit.git.joins import standing
+    from grit.git.transport import remote_refs
+
+    repository, environ = workspace.repository, workspace.ports.environ
+    found = remote_refs(repository, remote, [ref.name], environ, REMOTE_ASKED_S_MAX)
+    if isinstance(found, str):
+        return False, f"{remote} could not be asked: {found.splitlines()[0]}"
+    theirs = found.get(ref.name)
+    if theirs is None and agreed is not None:
+        return True, (
+            f"{remote} has no log any more: removed there, or by a 'git push --mirror' of a clone "
+            "without it"
+        )
+    if theirs is None:
+        return False, f"{remote} has no log yet"
+    if theirs == ref.head:
+        return False, f"{remote} holds the same log"
+    if not has_commit(workspace, theirs):
+        return False, f"{remote} has events that are not here yet"
+    if agreed is not None and not workspace.wal.contains(theirs, agreed):
+        return True, f"the log of {remote} was set back: it lacks what it once held"
+    if ref.head is not None and standing(repository, ref.head, theirs) == "ahead":
+        return False, f"{remote} lacks events that are here"
+    return False, f"{remote} has events that were fetched and wait to be joined"
 
 
 def key_path(workspace: Workspace, actor_id: ActorId) -> str:

@@ -58,12 +58,9 @@ def heads(workspace: Workspace) -> list[str]:
 
 
 def take_back(workspace: Workspace) -> Iterator[str]:
-    """Move the log's ref forward to a kept head that only adds to it; say what was done."""
-    from grit.git.refs import swap_ref
+    """Bring every kept head into the log again; say what was done. The caller holds its lock."""
+    from grit.services.join import Other, take_in
 
     for lost in heads(workspace):
-        head = workspace.wal.head()
-        if head is None or not workspace.wal.contains(lost, head):
-            continue  # it has gone another way: only a join could hold both
-        if swap_ref(workspace.repository, workspace.wal.ref, head, lost):
-            yield f"{workspace.wal.ref} is at {lost[:12]} again, which adds to {head[:12]}"
+        for how in take_in(workspace, [Other(f"{LOST_REFS}{lost}", lost)], None):
+            yield f"{workspace.wal.ref} holds {lost[:12]} again ({how})"

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from grit.core.errors import Busy, IoFailed
 from grit.core.limits import LOCK_WAIT_MS_MAX, READER_WAIT_MS_MAX
 from grit.git.refs import GRIT_REF
+from grit.services import join
 from grit.services.workspace import Workspace
 from grit.view.database import Database
-from grit.view.reader import ViewReader
+from grit.view.reader import Place, ViewReader
 from grit.view.trust import ViewDoubt
 
 if TYPE_CHECKING:
@@ -23,15 +24,21 @@ BATCH_EVENTS = 50_000
 """Events held in memory before they go into the view."""
 
 
-def refresh(workspace: Workspace, *, to_write: bool = False) -> ViewReader:
+def refresh(workspace: Workspace, *, to_write: bool = False, joining: bool = True) -> ViewReader:
     """Return a reader of a view that stands for the log's head.
 
-    A view that is missing, damaged, of another version or of another log is rebuilt; where it
+    Heads that were fetched come into the log first, unless `joining` says no. A view that is
+    missing, damaged, of another version or of another log is rebuilt; where it
     cannot be written it is built in a temporary folder, with a notice. While another process
     brings it up to date, the state before that is served, with a notice; not `to_write`, since
     what is decided on it could not be stored. Raises Busy then, WalDamaged when the ref is gone.
     """
     head = workspace.wal.head()
+    place = _place(workspace)
+    news = join.look(workspace, head, place or Place()) if joining else None
+    looked = news is not None and join.take_in_news(workspace, news, locked=to_write)
+    if news is not None and news.others:
+        head = workspace.wal.head()
     if head is None and not to_write and not workspace.database.exists():
         # There is nothing to look at: a command that only reads creates nothing either.
         workspace.use_database(Database.temporary())
@@ -39,10 +46,27 @@ def refresh(workspace: Workspace, *, to_write: bool = False) -> ViewReader:
         return ViewReader(workspace.database)
     if workspace.wal.ref != GRIT_REF:
         _tell_of_other_log(workspace, head)
+    reader = _brought_up(workspace, head, place, to_write=to_write)
+    if news is not None and looked:
+        _note_joined(workspace, news)
+    return reader
+
+
+def _place(workspace: Workspace) -> Place | None:
+    """Return where the view stands, or None when it must be rebuilt first."""
+    try:
+        return ViewReader(workspace.database).place()
+    except ViewDoubt:
+        return None
+
+
+def _brought_up(
+    workspace: Workspace, head: str | None, place: Place | None, *, to_write: bool
+) -> ViewReader:
     reader = ViewReader(workspace.database)
     old: str | None = None
     try:
-        old = reader.head()
+        old = reader.head() if place is None else place.head
         if old == head:
             return reader
         _catch_up(workspace, head, old, LOCK_WAIT_MS_MAX if to_write else READER_WAIT_MS_MAX)
@@ -58,6 +82,17 @@ def refresh(workspace: Workspace, *, to_write: bool = False) -> ViewReader:
     except (IoFailed, OSError) as failure:
         _use_temporary(workspace, head, str(failure))
     return ViewReader(workspace.database)
+
+
+def _note_joined(workspace: Workspace, news: join.News) -> None:
+    """Spare the next command the comparison; when that fails it is made again."""
+    from grit.view.writer import writing
+
+    try:
+        with writing(workspace.database, None, 0) as writer:
+            writer.note_joined(news.heads, news.packed)
+    except (Busy, IoFailed, OSError, ViewDoubt):
+        return
 
 
 def _tell_of_other_log(workspace: Workspace, head: str | None) -> None:

@@ -38,6 +38,16 @@ class Page(NamedTuple):
     total: int
 
 
+class Place(NamedTuple):
+    """The head that the rows stand for, and the remote heads that were compared with it."""
+
+    head: str | None = None
+    event_count: int = 0
+    joined: frozenset[str] = frozenset()
+    packed: str = ""
+    """Stamp of packed-refs at that time."""
+
+
 class Stats(NamedTuple):
     """What the view holds."""
 
@@ -68,6 +78,12 @@ class ViewReader:
         """Return the head that the rows stand for; None for an empty log."""
         with self._database.reading() as txn:
             return get_meta(txn).head
+
+    def place(self) -> Place:
+        """Return the head, and which remote heads were compared with it."""
+        with self._database.reading() as txn:
+            meta = get_meta(txn)
+            return Place(meta.head, meta.next_seq, frozenset(meta.joined.split()), meta.packed)
 
     def stats(self) -> Stats:
         """Return totals."""

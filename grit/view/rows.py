@@ -52,6 +52,10 @@ class Meta(NamedTuple):
     """Events of kinds that this version does not know."""
     journal_next: int = 0
     journal_first: int = 0
+    joined: str = ""
+    """Ids of remote heads, in order, that were compared with this log, or could not be."""
+    packed: str = ""
+    """Stamp of packed-refs when they were."""
 
 
 class Aside(NamedTuple):

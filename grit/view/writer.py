@@ -124,6 +124,14 @@ class Writer:
         with self._database.reading() as txn:
             return get_meta(txn).head
 
+    def note_joined(self, heads: Sequence[str], packed: str) -> None:
+        """Remember which remote heads were compared with the log, and the stamp of packed-refs."""
+
+        def work(txn: Txn) -> None:
+            put_meta(txn, get_meta(txn)._replace(joined=" ".join(heads), packed=packed))
+
+        self._database.write(work)
+
     def apply(
         self,
         records: Records,

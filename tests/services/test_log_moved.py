@@ -98,8 +98,8 @@ def test_a_log_that_another_one_hides_is_told(patient: Patient) -> None:
     assert "another log" not in patient.grit("ls").stderr
 
 
-def test_doctor_names_a_lost_head_and_takes_back_what_only_adds(patient: Patient) -> None:
-    """A ref that was set back is moved forward again by --fix; one that went elsewhere is not."""
+def test_doctor_names_a_lost_head_and_takes_it_back(patient: Patient) -> None:
+    """A ref that was set back is moved forward by --fix; one that went elsewhere is joined."""
     patient.data("new", "one")
     early = patient.git("rev-parse", REF)
     patient.data("new", "two")
@@ -113,8 +113,8 @@ def test_doctor_names_a_lost_head_and_takes_back_what_only_adds(patient: Patient
     patient.git("update-ref", REF, early)
     patient.data("ls")
     patient.data("new", "three")
-    assert patient.check("lost", fix=True).status == "warn"
-    assert {row["title"] for row in patient.data("ls")["issues"]} == {"one", "three"}
+    assert patient.check("lost", fix=True).status == "ok"
+    assert {row["title"] for row in patient.data("ls")["issues"]} == {"one", "two", "three"}
 
 
 def test_a_reader_does_not_wait_for_whoever_updates_the_view(patient: Patient) -> None:

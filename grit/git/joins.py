@@ -1,0 +1,136 @@
+"""Joining two heads of the log: how they stand, and the commit that holds both (spec/sync.md).
+
+A join in dialect "grit" depends on the two heads alone, so that clones that join the same heads at
+the same time make the same commit, and need not join each other's joins.
+"""
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from grit.core.errors import WalDamaged
+from grit.core.limits import CHUNK_BYTES_MAX
+from grit.git.catfile import CatFile
+from grit.git.dialects import ATTACHMENTS, CHUNK_SUFFIX, META_NAME, Plan, plan_grite_join
+from grit.git.loose_tail import is_loose_ancestor
+from grit.git.objects import ObjectWriter, commit_links, read_loose, tree_entries
+from grit.git.process import run
+from grit.git.repository import Repository
+
+if TYPE_CHECKING:
+    from grit.git.wal import Wal
+
+Standing = Literal["same", "ahead", "behind", "apart"]
+_PERSON: Final = "grit <grit@grit.invalid>"
+_EVENTS: Final = "events"
+
+
+def standing(repository: Repository, ours: str, theirs: str) -> Standing:
+    """Return whether `ours` is ahead of, behind, apart from `theirs`, or the same.
+
+    Raises WalDamaged when git cannot tell, since a commit is missing or broken.
+    """
+    if ours == theirs:
+        return "same"
+    if is_loose_ancestor(repository, ours, theirs):
+        return "ahead"
+    if is_loose_ancestor(repository, theirs, ours):
+        return "behind"
+    span = f"{ours}...{theirs}"
+    done = run(repository.git_dir, "rev-list", "--left-right", "--count", span, "--")
+    counts = done.stdout.split()
+    if done.status != 0 or len(counts) != 2:
+        raise WalDamaged(
+            f"the logs {ours[:12]} and {theirs[:12]} cannot be compared: {done.reason}"
+        )
+    if counts[1] == b"0":
+        return "ahead"
+    return "behind" if counts[0] == b"0" else "apart"
+
+
+def check_is_log(repository: Repository, oid: str) -> None:
+    """Raise WalDamaged unless the object is a commit that looks like one of a log.
+
+    A ref that names code by mistake would else drag its whole history into the log.
+    """
+    with CatFile(repository) as objects:
+        found = _read(repository, objects, oid)
+        if found is None or found[0] != "commit":
+            raise WalDamaged(
+                f"{oid[:12]} is {'missing' if found is None else 'a ' + found[0]}, not a log",
+                object=oid,
+            )
+        tree, parents = commit_links(found[1])
+        root = _read(repository, objects, tree)
+    names = (
+        [entry.name for entry in tree_entries(root[1], repository.object_format)] if root else []
+    )
+    known = all(
+        name.endswith(CHUNK_SUFFIX) or name in (ATTACHMENTS, META_NAME, _EVENTS) for name in names
+    )
+    if root is None or not known or (not names and len(parents) < 2):
+        raise WalDamaged(f"the commit {oid[:12]} is not one of a log", object=oid)
+
+
+def write_join(wal: "Wal", ours: str, theirs: str) -> str:
+    """Write the commit that holds both heads and return its id; no ref moves.
+
+    Raises IoFailed, WalDamaged or GitFailed; then nothing refers to what was written.
+    """
+    from grit.git.wal import write_commit
+
+    repository = wal.repository
+    writer = ObjectWriter(repository, wal.config.durable, wal.config.shared_mode)
+    with CatFile(repository) as objects:
+        commits = [_read(repository, objects, oid) for oid in (ours, theirs)]
+        if wal.dialect.shared:
+            # Other readers follow the first parent, and find in the tree what is only here.
+            parents = (theirs, ours)
+            plan = plan_grite_join(theirs, _time_s(commits), _only_in(wal, objects, ours, theirs))
+        else:
+            parents = (min(ours, theirs), max(ours, theirs))
+            message = f"join {parents[0][:12]} and {parents[1][:12]}\n"
+            plan = Plan({}, message, (_PERSON, _PERSON), _time_s(commits))
+    head = write_commit(writer, plan, parents, [])
+    writer.sync()
+    return head
+
+
+def _only_in(wal: "Wal", objects: CatFile, ours: str, theirs: str) -> dict[str, bytes]:
+    """Return the chunks that `theirs` lacks: path to content."""
+    from grit.git.process import output
+
+    found: dict[str, bytes] = {}
+    listed = output(
+        wal.repository.git_dir,
+        *("rev-list", "--objects", "--reverse", "--in-commit-order"),
+        f"--filter=blob:limit={CHUNK_BYTES_MAX + 1}",
+        *(ours, f"^{theirs}", "--"),
+    )
+    for line in listed.decode(errors="replace").splitlines():
+        oid, _, path = line.partition(" ")
+        blob = objects.read(oid) if path.endswith(CHUNK_SUFFIX) else None
+        if blob is not None:
+            found[path] = blob[1]
+    return found
+
+
+def _read(repository: Repository, objects: CatFile, oid: str) -> tuple[str, bytes] | None:
+    """Return a commit or tree; a large object, which no log has there, counts as missing."""
+    found = read_loose(repository, oid)
+    if found is None:
+        header = objects.header(oid)
+        if header is not None and header.kind not in ("commit", "tree"):
+            return header.kind, b""
+        if header is not None and header.size <= CHUNK_BYTES_MAX:
+            found = objects.read(oid)
+    return found
+
+
+def _time_s(commits: list[tuple[str, bytes] | None]) -> int:
+    """Return the later of the commits' times, unix seconds."""
+    times = [0]
+    for found in commits:
+        for line in (found[1] if found else b"").split(b"\n\n", 1)[0].split(b"\n"):
+            words = line.split()
+            if line.startswith(b"committer ") and len(words) > 2 and words[-2].isdigit():
+                times.append(int(words[-2]))
+    return max(times)

@@ -1,0 +1,94 @@
+"""Use case: other heads of the log, fetched or lost, come into it; nothing ever leaves it.
+
+Whoever fetched them, grit or a plain `git fetch`, the next command takes them in (spec/sync.md).
+"""
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import NamedTuple
+
+from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
+from grit.core.limits import APPEND_RETRIES_MAX, READER_WAIT_MS_MAX
+from grit.services.workspace import Workspace
+from grit.view.reader import Place
+
+
+class Other(NamedTuple):
+    """A head to take in, and whose it is, for messages."""
+
+    name: str
+    head: str
+
+
+def take_in(workspace: Workspace, others: Iterable[Other], wait_ms_max: int | None) -> list[str]:
+    """Move the log forward until it holds all heads; return how, a word for each that moved it.
+
+    `wait_ms_max`: for the log's lock; None says that the caller holds it.
+    Raises Busy, IoFailed, GitFailed, and WalDamaged for a head that is not one of a log; those
+    before it stay joined.
+    """
+    lock = nullcontext() if wait_ms_max is None else workspace.wal.lock(wait_ms_max)
+    with lock:
+        return [how for other in others if (how := _take_in(workspace, other)) is not None]
+
+
+def _take_in(workspace: Workspace, other: Other) -> str | None:
+    from grit.git.wal import HeadMoved
+
+    notices: list[str] = []
+    try:
+        for _ in range(APPEND_RETRIES_MAX):
+            try:
+                return workspace.wal.join(other.head, notices)
+            except HeadMoved:
+                continue
+            except WalDamaged as error:
+                raise WalDamaged(f"{other.name}: {error.message}; not joined") from error
+    finally:
+        for notice in notices:
+            workspace.notice(notice)
+    raise Busy("the log moved too often while joining; try again")
+
+
+class News(NamedTuple):
+    """What a look at the remote-tracking refs found."""
+
+    others: list[Other]
+    """Heads that were not compared with the log yet."""
+    heads: list[str]
+    """All that are recorded."""
+    packed: str
+
+
+def look(workspace: Workspace, head: str | None, place: Place) -> News | None:
+    """Return what the remote-tracking refs hold when any of it is new; a few file operations."""
+    from grit.git.remotes import tracked_heads
+
+    repository, ref = workspace.repository, workspace.wal.ref
+    tracked = tracked_heads(repository, ref, place.packed)
+    known = place.joined | {head}
+    if known.issuperset(tracked.heads.values()) and tracked.packed == place.packed:
+        return None
+    if tracked.packed == place.packed:
+        tracked = tracked_heads(repository, ref)  # those in packed-refs stay recorded
+    others = [Other(name, oid) for name, oid in sorted(tracked.heads.items()) if oid not in known]
+    return News(others, sorted({*tracked.heads.values()}), tracked.packed)
+
+
+def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:
+    """Take in what can be; return whether everything was looked at, and need not be again.
+
+    What goes wrong is told and harms nothing: the log stays as it is, and complete.
+    """
+    complete = True
+    for other in news.others:
+        try:
+            take_in(workspace, [other], None if locked else READER_WAIT_MS_MAX)
+        except WalDamaged as error:
+            workspace.notice(error.message)
+        except Busy:
+            complete = False
+        except (GitFailed, IoFailed) as error:
+            workspace.notice(f"what was fetched from {other.name} waits: {error.message}")
+            complete = False
+    return complete

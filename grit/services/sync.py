@@ -1,0 +1,260 @@
+"""Use case: fetch from a remote, join, push, and again while others are faster (spec/sync.md).
+
+A remote can add to the log and never take from it: what it lost, it gets back.
+"""
+
+import time
+from typing import NamedTuple
+
+from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed, WalDamaged
+from grit.core.limits import (
+    LOCK_WAIT_MS_MAX,
+    SYNC_ATTEMPTS_MAX,
+    SYNC_BACKOFF_MS_MAX,
+    SYNC_BACKOFF_MS_MIN,
+    SYNC_STANDSTILLS_MAX,
+)
+from grit.git import remotes
+from grit.git.remotes import Remote
+from grit.git.transport import Pushed, Update
+from grit.services import actors, join, lost
+from grit.services.refresh import refresh
+from grit.services.workspace import Workspace
+
+
+class Synced(NamedTuple):
+    """What a sync did; heads are commit ids."""
+
+    remote: str
+    pulled: bool
+    pushed: bool
+    """Whether both directions were asked for and done."""
+    events_received: int
+    events_sent: int
+    merged: bool
+    """Whether two logs that both had moved were joined."""
+    wal_head: str | None
+    remote_wal_head: str | None
+    attempts: int
+    """How often it was tried to push; more than 1 when others were faster."""
+
+
+def sync(
+    workspace: Workspace,
+    remote: str | None = None,
+    *,
+    pull: bool = True,
+    push: bool = True,
+    directory: str = ".",
+) -> Synced:
+    """Bring what the remote has, and send what it lacks; a path is meant from `directory`.
+
+    Without `push` nothing is sent; without `pull` nothing is taken in, and a remote that has more
+    raises Conflict. Raises GitFailed with the words of git or of the server, IoFailed, WalDamaged,
+    Busy; what was received until then stays.
+    """
+    place = choose(workspace, remote, directory)
+    if place.bundle and not pull:
+        raise InvalidArgs(f"{place.address} is a file, which can only be pulled from")
+    return _Session(workspace, place).run(pull=pull, push=push and not place.bundle)
+
+
+class _Session:
+    """One sync with one remote."""
+
+    def __init__(self, workspace: Workspace, remote: Remote) -> None:
+        self._workspace = workspace
+        self._remote = remote
+        self._repository = workspace.repository
+        self._received = self._sent = 0
+        self._merged = False
+        self._agreed = remotes.load_agreed(self._repository).get(self._remote.tracking)
+
+    def run(self, *, pull: bool, push: bool) -> Synced:
+        workspace, remote = self._workspace, self._remote
+        if remote.configured:
+            for added in actors.set_refspecs(workspace, only=remote.address):
+                workspace.notice(f"'git fetch {added}' brings its log from now on")
+        for line in _take_back(workspace):
+            workspace.notice(line)
+        theirs = self._fetch()
+        attempts = standstills = 0
+        for attempt in range(SYNC_ATTEMPTS_MAX):
+            if pull and theirs is not None:
+                self._take_in(theirs)
+            ours = workspace.wal.head()
+            if not push or ours is None or ours == theirs:
+                break
+            if not pull and theirs is not None and workspace.wal.contains(theirs, ours):
+                break
+            attempts += 1
+            outcome = self._push(ours, theirs)
+            if outcome.done:
+                theirs = ours
+                break
+            self._check_refusal(outcome, pull=pull)
+            self._wait(attempt)
+            before, theirs = theirs, self._fetch()
+            standstills = standstills + 1 if theirs == before else 0
+            if standstills == SYNC_STANDSTILLS_MAX:
+                raise self._refused(outcome)
+        else:
+            raise Conflict(
+                f"{remote.address} was busy: others pushed first {attempts} times; try again"
+            )
+        ours = workspace.wal.head()
+        self._remember(ours, theirs)
+        return Synced(
+            remote.address,
+            pull,
+            push,
+            self._received,
+            self._sent,
+            self._merged,
+            ours,
+            theirs,
+            attempts,
+        )
+
+    def _fetch(self) -> str | None:
+        """Record the remote's head and return it; None when it has no log."""
+        from grit.git.refs import GRITE_REF, read_ref
+
+        wal, remote = self._workspace.wal, self._remote
+        missing = self._fetch_ref(wal.ref)
+        if missing and wal.head() is None and not self._fetch_ref(GRITE_REF):
+            wal.ref, missing = GRITE_REF, False
+        if not missing:
+            return read_ref(self._repository, remotes.tracking_ref(remote.tracking, wal.ref))
+        if self._agreed is not None:
+            self._workspace.notice(
+                f"{remote.address} has no log any more: removed there, or by a 'git push --mirror' "
+                "of a clone without it; nothing is lost here"
+            )
+            self._agreed = None
+        return None
+
+    def _fetch_ref(self, ref: str) -> bool:
+        """Fetch one log; return whether the remote has none of that name."""
+        from grit.git.transport import fetch
+
+        ports, remote = self._workspace.ports, self._remote
+        tracking = remotes.tracking_ref(remote.tracking, ref)
+        fetched = fetch(
+            self._repository, remote.address, [f"+{ref}:{tracking}"], ports.environ, ports.progress
+        )
+        if fetched.failed is None or fetched.missing:
+            return fetched.missing
+        raise GitFailed(f"cannot fetch from {remote.address}: {fetched.failed}")
+
+    def _take_in(self, theirs: str) -> None:
+        workspace = self._workspace
+        old = workspace.wal.head()
+        if old == theirs:
+            return
+        self._explain(theirs)
+        before = 0 if old is None else refresh(workspace, joining=False).place().event_count
+        other = join.Other(f"the log of {self._remote.address}", theirs)
+        done = join.take_in(workspace, [other], LOCK_WAIT_MS_MAX)
+        if done:
+            self._merged |= "joined" in done
+            self._received += refresh(workspace).place().event_count - before
+
+    def _explain(self, theirs: str) -> None:
+        """Tell when the remote went back behind what both sides once held."""
+        agreed, wal = self._agreed, self._workspace.wal
+        if agreed is None or wal.contains(theirs, agreed):
+            return
+        self._agreed = None
+        self._workspace.notice(
+            f"the log of {self._remote.address} was set back or replaced: it does not hold "
+            f"{agreed[:12]} any more; nothing is lost here, and what it lacks is sent again"
+        )
+
+    def _push(self, ours: str, theirs: str | None) -> Pushed:
+        from grit.git.transport import push
+
+        ports, remote, ref = self._workspace.ports, self._remote, self._workspace.wal.ref
+        (outcome,) = push(
+            self._repository, remote.address, [Update(ours, ref)], ports.environ, ports.progress
+        )
+        if outcome.done:
+            self._sent += _count_events(self._workspace, ours, theirs)
+            _record(self._workspace, remotes.tracking_ref(remote.tracking, ref), ours)
+        return outcome
+
+    def _check_refusal(self, outcome: Pushed, *, pull: bool) -> None:
+        """Raise unless it is worth while to fetch, join and push again."""
+        name = self._remote.address
+        if not outcome.moved:
+            raise self._refused(outcome)
+        if not pull:
+            raise Conflict(
+                f"{name} has events that are not here: run 'grit sync' without --push to join them"
+            )
+
+    def _refused(self, outcome: Pushed) -> GitFailed:
+        return GitFailed(
+            f"cannot push to {self._remote.address}: {outcome.words}\n"
+            "nothing is lost here: the events stay, and the next sync sends them"
+        )
+
+    def _wait(self, attempt: int) -> None:
+        """Let others go first, for a random time that grows."""
+        most = min(SYNC_BACKOFF_MS_MAX, SYNC_BACKOFF_MS_MIN << attempt)
+        part = int.from_bytes(self._workspace.ports.entropy(2), "big") / 65_536
+        time.sleep(most * part / 1000)
+
+    def _remember(self, ours: str | None, theirs: str | None) -> None:
+        if theirs is None or ours != theirs:
+            return
+        try:
+            remotes.save_agreed(self._repository, self._remote.tracking, theirs)
+        except OSError as error:
+            self._workspace.notice(f"synced, but not noted: {error.strerror}")
+
+
+def choose(workspace: Workspace, remote: str | None = None, directory: str = ".") -> Remote:
+    """Return the remote that is named, or the one to sync with; raise GitFailed without one."""
+    from grit.git.actors import load_config
+
+    config = workspace.wal.config
+    if remote is None:
+        table = load_config(workspace.repository).get("sync")
+        chosen = table.get("remote") if isinstance(table, dict) else None
+        remote = remotes.sync_remote(config, None if chosen is None else str(chosen))
+    if remote is None:
+        raise GitFailed("there is no remote to sync with: 'git remote add origin URL' adds one")
+    return remotes.find_remote(config, remote, directory)
+
+
+def _take_back(workspace: Workspace) -> list[str]:
+    """Bring heads into the log that it once stood at, and lost."""
+    from grit.git.refs import refs_below
+
+    if not refs_below(workspace.repository, lost.LOST_REFS).ids:
+        return []
+    with workspace.wal.lock():
+        return list(lost.take_back(workspace))
+
+
+def _count_events(workspace: Workspace, head: str, old: str | None) -> int:
+    """Return how many events `head` has and `old` has not."""
+    from grit.services.decoding import decoded
+
+    if old is None:
+        return refresh(workspace, joining=False).place().event_count
+    blobs = decoded(workspace.wal.read(head, old), whole_log=False)
+    return len({event.event_id for _, chunk in blobs for event, _ in chunk.records})
+
+
+def _record(workspace: Workspace, tracking: str, head: str) -> None:
+    """Let the tracking ref say what was pushed, where git has not done so."""
+    from grit.git.refs import read_ref, swap_ref
+
+    try:
+        old = read_ref(workspace.repository, tracking)
+        if old != head:
+            swap_ref(workspace.repository, tracking, old, head)
+    except (Conflict, GitFailed, IoFailed, WalDamaged) as error:
+        workspace.notice(f"pushed, but {tracking} could not be moved: {error.message}")
