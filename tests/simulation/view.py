@@ -99,7 +99,11 @@ def state_bytes(view: View) -> bytes:
 
     Two views that say the same give the same bytes.
     """
-    issues = [fold(view.histories[issue_id]) for issue_id in sorted(view.histories)]
+    return b"".join(state_parts(view))
+
+
+def state_parts(view: View) -> Iterator[bytes]:
+    """Yield the parts of `state_bytes`, for a state too large for one piece."""
     edges = list(edges_of((row.issue_id, row.dependencies) for row in view.rows.values()))
     before: dict[IssueId, set[IssueId]] = {}
     for edge in edges:
@@ -109,17 +113,17 @@ def state_bytes(view: View) -> bytes:
         row = view.rows.get(issue_id)
         return row is not None and row.state == "open" and not row.deleted
 
-    blocked = [
-        issue_id
-        for issue_id in sorted(view.rows)
-        if is_open(issue_id) and is_blocked(issue_id, lambda one: before.get(one, ()), is_open)
-    ]
-    ready = [one for one in sorted(view.rows) if is_open(one) and one not in blocked]
+    for issue_id in sorted(view.histories):
+        # The row was brought up to date event by event, the issue is folded from the beginning.
+        issue = fold(view.histories[issue_id])
+        row = view.rows.get(issue_id)
+        assert (row is None) == (issue is None), issue_id.hex()
+        waits = is_open(issue_id) and is_blocked(issue_id, lambda one: before.get(one, ()), is_open)
+        yield codec.pack(_plain((issue_id, row, issue, is_open(issue_id), waits)))
+    yield codec.pack(_plain([view.people[actor_id] for actor_id in sorted(view.people)]))
     order = topological_order({i: row.created_ts for i, row in view.rows.items()}, edges)
-    rows = [view.rows[issue_id] for issue_id in sorted(view.rows)]
-    people = [view.people[actor_id] for actor_id in sorted(view.people)]
-    events = sorted(view.events)
-    return codec.pack(_plain((issues, rows, blocked, ready, order, people, events)))
+    yield codec.pack(_plain(order))
+    yield from sorted(view.events)
 
 
 def _plain(value: object) -> object:
