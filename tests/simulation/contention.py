@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -149,7 +150,7 @@ def contend(how: str, clones: list[Clone], seconds: float) -> Pushing:
                 totals[at] += count
         return totals
 
-    children = [start_child(lambda clone=clone: pusher(clone)) for clone in clones]
+    children = [start_child(partial(pusher, clone)) for clone in clones]
     tallies = [join_child(child) for child in children]
     took = time.monotonic() - begin
     for clone in clones:
@@ -193,8 +194,7 @@ def converge(folder: Path, count: int, offline: int, at_once: int) -> Converged:
             join_child(child)
             for start in range(0, count, at_once)
             for child in [
-                start_child(lambda clone=clone: _sync_once(clone))
-                for clone in clones[start : start + at_once]
+                start_child(partial(_sync_once, clone)) for clone in clones[start : start + at_once]
             ]
         ]
         rejected.append(sum(tally[0] for tally in tallies))

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -138,7 +139,7 @@ class Repositories:
             return []
 
         writes = [self._write() for _ in range(3)]
-        children = [start_child(lambda work=work: writer(work)) for work in writes]
+        children = [start_child(partial(writer, work)) for work in writes]
         children += [start_child(syncer), start_child(tidier)]
         for child in children:
             self.stored([EventId(bytes.fromhex(text)) for text in join_child(child)])

@@ -5,6 +5,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
 from itertools import accumulate
 from random import Random
@@ -127,7 +128,7 @@ def _events(chunks: Sequence[bytes], numbers: Sequence[int]) -> Iterator[Event]:
 def fold_all(shape: Shape, chunks: Sequence[bytes]) -> list[Folded]:
     """Fold every replica in a process of its own, one after the other."""
     return [
-        Folded(*in_child(lambda seed=seed: fold_replica(chunks, seed)))
+        Folded(*in_child(partial(fold_replica, chunks, seed)))
         for seed in range(shape.seed, shape.seed + shape.replicas)
     ]
 
