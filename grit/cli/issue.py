@@ -5,6 +5,7 @@ from typing import Final
 from grit.cli.main import LazyGroup
 
 _EDIT: Final = "grit.cli.edit"
+_LOCK: Final = "grit.cli.lock"
 _READ: Final = "grit.cli.read"
 _RELATIONS: Final = "grit.cli.relations"
 
@@ -52,6 +53,8 @@ issue: Final = _group(
         "comment": f"{_EDIT}:comment",
         "close": f"{_EDIT}:close",
         "reopen": f"{_EDIT}:reopen",
+        "claim": f"{_LOCK}:claim",
+        "release": f"{_LOCK}:issue_release",
         "label": "grit.cli.issue:label",
         "assignee": "grit.cli.issue:assignee",
         "link": "grit.cli.issue:link",

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "search": "grit.cli.read:search",
     "log": "grit.cli.activity:log",
     "sync": "grit.cli.sync:sync",
+    "lock": "grit.cli.lock:lock",
     "batch": "grit.cli.exchange:batch",
     "export": "grit.cli.exchange:export",
     "import": "grit.cli.exchange:import_",

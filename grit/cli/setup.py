@@ -215,6 +215,7 @@ actor: Final = LazyGroup(
 SETTINGS: Final = {
     "default_actor": "the actor that acts by default (see 'grit actor use')",
     "sync.remote": "the remote that 'grit sync' exchanges events with",
+    "lock_policy": "what another's lease means to a write: off, warn or require",
 }
 
 
@@ -239,6 +240,8 @@ def config_set(run: Context, key: str, value: str) -> None:
         raise InvalidArgs(f"no setting '{key}'; known: {', '.join(SETTINGS)}")
     if key == "default_actor":
         value = actors.find(run.workspace, value).actor_id.hex()
+    if key == "lock_policy" and value not in actors.LOCK_POLICIES:
+        raise InvalidArgs(f"lock_policy is one of {', '.join(actors.LOCK_POLICIES)}")
     files.set_config(run.workspace.repository, key, value)
     run.show({"key": key, "value": value}, lambda: [f"{key} = {value}"])
 

@@ -10,7 +10,8 @@ GritError
 +-- WalDamaged      wal_error       the log or its ref is damaged
 +-- ViewFailed      view_error      the view could not be used or rebuilt
 +-- InternalFailed  internal_error  a bug
-InvalidEvent (not a GritError): a reason why one event or chunk is set aside; never leaves a reader.
+InvalidEvent, InvalidLease (no GritErrors): why one event, chunk or lock ref is set aside; neither
+ever leaves a reader.
 """
 
 from typing import ClassVar, Final, NamedTuple
@@ -86,6 +87,10 @@ class InternalFailed(GritError):
 
 class InvalidEvent(Exception):
     """Why an event or a chunk is set aside (spec/events.md, Validity)."""
+
+
+class InvalidLease(Exception):
+    """Why a lock ref is reported and blocks nobody (spec/leases.md, Layout)."""
 
 
 class ErrorRow(NamedTuple):

@@ -66,3 +66,20 @@ LIST_LIMIT_DEFAULT: Final = 50
 BATCH_COMMANDS_MAX: Final = 100_000
 CLOCK_AHEAD_MS_MAX: Final = 24 * 60 * 60 * 1000
 """doctor names events that are further than this ahead of the clock."""
+
+LEASE_MS_MIN: Final = 1_000
+LEASE_MS_MAX: Final = 7 * 24 * 60 * 60 * 1000
+"""A lease that says it lasts longer is not believed."""
+LEASE_MS_DEFAULT: Final = 30 * 60 * 1000
+CLAIM_MS_DEFAULT: Final = 8 * 60 * 60 * 1000
+LEASE_SKEW_MS: Final = 30_000
+"""How much two clocks may differ: an expired lease is taken over only after this margin."""
+LEASE_KEEP_MS: Final = 30 * 24 * 60 * 60 * 1000
+"""A lease ref is removed after this time without a change: longer than any lease lasts."""
+LEASE_WAIT_MS_MAX: Final = 60_000
+"""How long a command waits for another of this clone that is talking to the remote."""
+LEASE_ROUNDS_MAX: Final = 16
+RESOURCE_CHARS_MAX: Final = 1_024
+CLAIMED_CHARS_MAX: Final = LABEL_CHARS_MAX
+FENCE_MAX: Final = 2**53 - 1
+LOCK_BYTES_MAX: Final = 32 * 1024

@@ -83,8 +83,12 @@ def fetch(
     refspecs: Sequence[str],
     environ: Mapping[str, str],
     progress: ProgressReporter = SILENT,
+    *,
+    prune: bool = False,
 ) -> Fetched:
     """Fetch exactly these refspecs, with all objects, whatever the remote's own settings say.
+
+    `prune` drops the records, below the right sides of the refspecs, of refs that are gone.
 
     Raises GitFailed when git is missing, IoFailed when no process can be started.
     """
@@ -94,7 +98,7 @@ def fetch(
             "fetch",
             *_shown(progress),
             "--no-tags",
-            "--no-prune",
+            "--prune" if prune else "--no-prune",
             "--no-filter",
             "--no-auto-maintenance",
             "--no-write-fetch-head",

@@ -14,6 +14,10 @@ GRIT_ACTOR: Final = "GRIT_ACTOR"
 """Environment: the actor (id prefix or label) that acts instead of the default one."""
 
 
+LOCK_POLICIES: Final = ("off", "warn", "require")
+"""What a lease of somebody else means to a write (spec/leases.md, Policy)."""
+
+
 class Signer(NamedTuple):
     """The actor of this command, ready to seal and sign."""
 
@@ -21,6 +25,7 @@ class Signer(NamedTuple):
     label: str
     announcement: Payload | None
     seed: bytes | None
+    lock_policy: str = LOCK_POLICIES[0]
 
     def sign(self, event: Event) -> Event:
         """Return the event signed, or as it is for an actor without a key."""
@@ -33,7 +38,8 @@ class Signer(NamedTuple):
 
 def signer(workspace: Workspace) -> Signer:
     """Return who writes; the first write of a repository makes an actor, with a notice."""
-    actor = current(workspace)
+    settings = files.load_config(workspace.repository)
+    actor = current(workspace, settings)
     if actor is None:
         actor, created = _first(workspace, key=True)
         if created:
@@ -51,7 +57,19 @@ def signer(workspace: Workspace) -> Signer:
     seed = None
     if actor.public_key is not None:
         seed = files.read_signing_key(workspace.repository, actor.actor_id)
-    return Signer(actor.actor_id, actor.label, announcement, seed)
+    policy = lock_policy(settings)
+    return Signer(actor.actor_id, actor.label, announcement, seed, policy)
+
+
+def lock_policy(settings: files.Settings) -> str:
+    """Return the setting `lock_policy`; raise ConfigDamaged when it is none of LOCK_POLICIES."""
+    policy = settings.get("lock_policy", LOCK_POLICIES[0])
+    if policy not in LOCK_POLICIES:
+        raise files.ConfigDamaged(
+            f"the setting lock_policy is {policy!r}; set it to one of {', '.join(LOCK_POLICIES)} "
+            "with 'grit config set'"
+        )
+    return str(policy)
 
 
 def person(workspace: Workspace, actor_id: ActorId) -> tuple[str, str]:
@@ -61,12 +79,17 @@ def person(workspace: Workspace, actor_id: ActorId) -> tuple[str, str]:
     return identity(workspace.wal.config, workspace.ports.environ, "author", actor_id)
 
 
-def current(workspace: Workspace) -> ActorFile | None:
-    """Return the actor that GRIT_ACTOR or the configuration names, or None when none does."""
+def current(workspace: Workspace, settings: files.Settings | None = None) -> ActorFile | None:
+    """Return the actor that GRIT_ACTOR or the configuration names, or None when none does.
+
+    `settings`: this clone's, where they are read already.
+    """
     named = workspace.ports.environ.get(GRIT_ACTOR)
     if named:
         return find(workspace, named)
-    default = files.load_config(workspace.repository).get("default_actor")
+    if settings is None:
+        settings = files.load_config(workspace.repository)
+    default = settings.get("default_actor")
     if default is None:
         return None
     return files.load_actor(workspace.repository, ActorId(bytes.fromhex(str(default))))

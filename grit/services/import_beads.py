@@ -46,7 +46,7 @@ def import_beads(workspace: Workspace, file: BinaryIO) -> Imported:
         stored: list[Event] = []
         head: str | None = None
         for part in _parts(translation.events):
-            written = store(workspace, part, subject, author.actor_id)
+            written = store(workspace, part, subject, author)
             stored += written.events
             head = written.head
     finally:

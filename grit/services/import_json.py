@@ -9,9 +9,8 @@ from typing import BinaryIO, Final, NamedTuple, cast
 from grit.core import codec
 from grit.core.errors import InvalidArgs
 from grit.core.events import Event
-from grit.core.ids import ActorId
 from grit.core.limits import ATTACHMENT_BYTES_MAX, EVENT_ID_BYTES, ID_BYTES, SIGNATURE_BYTES
-from grit.services.actors import signer
+from grit.services.actors import Signer, signer
 from grit.services.shapes import event_from_json
 from grit.services.workspace import Workspace
 from grit.services.write import store
@@ -61,8 +60,8 @@ def import_json(workspace: Workspace, file: BinaryIO) -> Imported:
             intake.take(name, shape)
             progress.advance()
             if intake.full:
-                _flush(workspace, intake, author.actor_id)
-        _flush(workspace, intake, author.actor_id)
+                _flush(workspace, intake, author)
+        _flush(workspace, intake, author)
     finally:
         progress.done()
     return Imported(intake.valid, intake.added, workspace.wal.head(), intake.refusals)
@@ -103,13 +102,13 @@ class _Intake:
             self.refusals.append(Refusal(name, position, error.message))
 
 
-def _flush(workspace: Workspace, intake: _Intake, actor_id: ActorId) -> None:
+def _flush(workspace: Workspace, intake: _Intake, author: Signer) -> None:
     if not intake.events:
         return
     subject = f"import {len(intake.events)} events"
     events = list({event.event_id: event for event in intake.events}.values())
     attachments = intake.attachments
-    written = store(workspace, events, subject, actor_id, attachments)
+    written = store(workspace, events, subject, author, attachments)
     intake.added += len(written.events)
     if not written.events:
         # Contents travel with new events; without one there is no append to carry them.

@@ -9,7 +9,7 @@ from grit.core.clock import next_ts
 from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed, NotFound
 from grit.core.events import ACTOR_ANNOUNCED, SHARED_TAG_MAX, Draft, Event, Payload, kind_name
 from grit.core.fold import advance, fold, summarise
-from grit.core.ids import ActorId, EventId, IssueId
+from grit.core.ids import EventId, IssueId
 from grit.core.issue import Issue, Summary
 from grit.core.limits import APPEND_RETRIES_MAX, CLOCK_AHEAD_MS_MAX
 from grit.services.actors import Signer, signer
@@ -169,12 +169,13 @@ def store(
     workspace: Workspace,
     events: Sequence[Event],
     subject: str,
-    actor_id: ActorId,
+    author: Signer,
     attachments: dict[str, bytes] | None = None,
 ) -> Written:
     """Append sealed events (an import) as they are; those already in the log are left out.
 
-    `attachments`: contents by SHA-256 in hex, stored with the first of the new events.
+    `author` is who imports; `attachments`: contents by SHA-256 in hex, stored with the first of
+    the new events.
     """
     with workspace.wal.lock():
         for _ in range(APPEND_RETRIES_MAX):
@@ -183,7 +184,7 @@ def store(
             if not fresh:
                 return Written((), reader.head())
             contents = attachments or {}
-            head = _publish(workspace, reader.head(), fresh, contents, subject, actor_id)
+            head = _publish(workspace, reader.head(), fresh, contents, subject, author)
             if head is not None:
                 return Written(fresh, head)
     raise Conflict("the log moved too often while appending; try again")
@@ -198,7 +199,7 @@ def _append(
         transaction.events,
         transaction.attachments,
         subject,
-        transaction.author.actor_id,
+        transaction.author,
     )
 
 
@@ -208,11 +209,15 @@ def _publish(
     events: Sequence[Event],
     attachments: dict[str, bytes],
     subject: str,
-    actor_id: ActorId,
+    author: Signer,
 ) -> str | None:
     """Append in one or several commits; None when the ref had moved before the first."""
     from grit.git.wal import HeadMoved
 
+    if author.lock_policy != "off":
+        from grit.services.lease_policy import check_leases
+
+        check_leases(workspace, events, author)
     wal = workspace.wal
     events = _fit_dialect(workspace, events)
     chunks = list(codec.split_chunks(events, wal.dialect.magic))
@@ -223,7 +228,7 @@ def _publish(
             message=subject,
             trailers=(),
             ts_unix_ms=events[-1].ts_unix_ms,
-            actor_id=actor_id,
+            actor_id=author.actor_id,
             event_count=len(events),
             attachments=attachments,
         )

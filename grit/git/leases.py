@@ -1,0 +1,207 @@
+"""Lock refs: leases as commits behind refs, here and as recorded from remotes (spec/leases.md)."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from grit.core.errors import GitFailed, InvalidLease, WalDamaged
+from grit.core.lease import LOCK_NAME_CHARS, Lease, encode_lock, parse_lock
+from grit.core.limits import CHUNK_BYTES_MAX
+from grit.git.catfile import CatFile
+from grit.git.objects import commit_links, read_loose, tree_entries
+from grit.git.process import run
+from grit.git.refs import read_ref, swap_ref
+from grit.git.remotes import tracking_ref
+from grit.git.repository import Repository
+from grit.git.wal import Wal
+
+LOCK_FILE: Final = "lock.json"
+_NAME: Final = re.compile(rf"[0-9a-f]{{{LOCK_NAME_CHARS}}}")
+_REF_IN_WORDS: Final = re.compile(r"refs/[^\s'\"]+")
+_PERSON: Final = re.compile(rb"author ([^<\n]*?) ?<", re.MULTILINE)
+_CHANGED: Final = re.compile(rb"^committer [^\n]*> ([0-9]{1,12}) ", re.MULTILINE)
+
+
+class LockRef(NamedTuple):
+    """One lock ref as it stands here, or as it was last seen on `remote`."""
+
+    ref: str
+    """Its name on its own side: `refs/grit/locks/<16 hex>`."""
+    remote: str | None
+    oid: str | None
+    """None: the ref itself is broken."""
+    lease: Lease | None
+    """None: it is malformed, for the reason in `problem`."""
+    problem: str = ""
+    person: str = ""
+    """Who changed it last, by the commit's author: a claim, not a proof."""
+    changed_ms: int = 0
+
+
+def locks_folder(wal: Wal) -> str:
+    """Return where the lock refs of this log's dialect lie, without a slash at the end."""
+    return f"{wal.ref.rpartition('/')[0]}/locks"
+
+
+def list_locks(wal: Wal) -> list[LockRef]:
+    """Return every lock ref, here and recorded from remotes, malformed ones too.
+
+    Raises GitFailed when the refs cannot be listed.
+    """
+    repository = wal.repository
+    folder = locks_folder(wal)
+    recorded = tracking_ref("", f"{folder}/").partition("//")[0]
+    found: dict[str, tuple[str, str]] = {}
+    form = "--format=%(refname) %(objectname) %(symref)"
+    done = run(repository.git_dir, "for-each-ref", form, f"{folder}/", f"{recorded}/")
+    if done.status != 0:
+        raise GitFailed(f"git cannot list the lock refs: {done.reason}")
+    # Broken refs are not listed; git only complains about them, in the user's language.
+    for name in _REF_IN_WORDS.findall(done.stderr.decode(errors="replace")):
+        found[name] = ("", "the ref cannot be read")
+    for line in done.stdout.decode(errors="replace").splitlines():
+        name, oid, target = line.split(" ", 2)
+        found[name] = ("", f"it is a symbolic ref to {target}") if target else (oid, "")
+    locks = []
+    with CatFile(repository) as objects:
+        for name, (oid, problem) in sorted(found.items()):
+            place = _place(name, folder, recorded)
+            if place is None:
+                continue
+            ref, remote = place
+            if problem:
+                locks.append(LockRef(ref, remote, None, None, problem))
+            else:
+                locks.append(_read_lock(repository, objects, ref, remote, oid))
+    return locks
+
+
+def newest(wal: Wal, locks: list[LockRef]) -> list[LockRef]:
+    """Return the lock refs without those that another side has moved on from."""
+    return [lock for lock in locks if not any(_outdates(wal, one, lock) for one in locks)]
+
+
+def _outdates(wal: Wal, newer: LockRef, older: LockRef) -> bool:
+    if newer.ref != older.ref or newer.lease is None or older.lease is None:
+        return False  # garbage on top of a lease does not end it
+    if newer.oid == older.oid:
+        return newer.remote is None and older.remote is not None
+    assert newer.oid is not None and older.oid is not None
+    return wal.contains(newer.oid, older.oid)
+
+
+def write_lock(
+    wal: Wal, environ: Mapping[str, str], lease: Lease, parents: tuple[str, ...], now_ms: int
+) -> str:
+    """Write the commit of one change and return its id; no ref moves.
+
+    The parents are the commits that it follows, so that a clone which still has one of them
+    cannot push it back over this one. Raises IoFailed.
+    """
+    from grit.git.dialects import Plan
+    from grit.git.gitconfig import identity
+    from grit.git.objects import ObjectWriter
+    from grit.git.wal import write_commit
+
+    people = tuple(
+        "{} <{}>".format(*identity(wal.config, environ, role, lease.owner))
+        for role in ("author", "committer")
+    )
+    verb = "release" if lease.released else "lease"
+    message = f"{verb} {lease.resource.text[:160]}\n"
+    plan = Plan({LOCK_FILE: encode_lock(lease)}, message, (people[0], people[1]), now_ms // 1000)
+    writer = ObjectWriter(wal.repository, wal.config.durable, wal.config.shared_mode)
+    oid = write_commit(writer, plan, parents, [])
+    writer.sync()
+    return oid
+
+
+def move_lock(wal: Wal, ref: str, old: str | None, new: str, notices: list[str]) -> bool:
+    """Move a lock ref, or a record of one; False when it stands elsewhere than at `old`.
+
+    The caller holds the clone's lock of leases. Raises Busy, IoFailed, WalDamaged, GitFailed.
+    """
+    mode = wal.config.shared_mode
+    return swap_ref(wal.repository, ref, old, new, shared_mode=mode, notices=notices)
+
+
+def remove_lock(wal: Wal, ref: str, old: str) -> bool:
+    """Remove a lock ref; False when it stands elsewhere than at `old`, or git refuses."""
+    done = run(wal.repository.git_dir, "update-ref", "--no-deref", "-d", ref, old)
+    return done.status == 0
+
+
+def set_aside(wal: Wal, ref: str, now_ms: int) -> str | None:
+    """Move the file of a broken ref into grit's folder and return where it is now.
+
+    None: there is nothing to move. Raises WalDamaged when the damage is not in a file of its own.
+    """
+    repository = wal.repository
+    path = f"{repository.common_dir}/{ref}"
+    if repository.ref_storage != "files" or not os.path.lexists(path) or os.path.isdir(path):
+        read_ref(repository, ref)  # raises unless it has been mended meanwhile
+        return None
+    kept = f"{repository.grit_dir}/damaged-lock-{ref.rpartition('/')[2]}-{now_ms}"
+    try:
+        os.makedirs(repository.grit_dir, exist_ok=True)
+        os.replace(path, kept)
+    except OSError as error:
+        raise WalDamaged(f"{ref} is broken and cannot be moved aside: {error.strerror}") from error
+    return kept
+
+
+def _place(name: str, folder: str, recorded: str) -> tuple[str, str | None] | None:
+    """Return (the ref on its own side, the remote) of a ref that stands for a lock, or None."""
+    if name.startswith(f"{folder}/"):
+        return name, None
+    remote, found, last = name.removeprefix(f"{recorded}/").partition("/locks/")
+    if name.startswith(f"{recorded}/") and found:
+        return f"{folder}/{last}", remote
+    return None
+
+
+def _read_lock(
+    repository: Repository, objects: CatFile, ref: str, remote: str | None, oid: str
+) -> LockRef:
+    name = ref.rpartition("/")[2]
+    commit = _read(repository, objects, oid, "commit")
+    if commit is None:
+        return LockRef(ref, remote, oid, None, "it names no commit that is here")
+    person = _PERSON.search(commit)
+    changed = _CHANGED.search(commit)
+    lock = LockRef(
+        ref,
+        remote,
+        oid,
+        None,
+        person=person[1].decode(errors="replace") if person else "",
+        changed_ms=int(changed[1]) * 1000 if changed else 0,
+    )
+    if not _NAME.fullmatch(name) or ref.count("/") != 3:
+        return lock._replace(problem="its name is none of a lock")
+    content = _content(repository, objects, commit)
+    if content is None:
+        return lock._replace(problem=f"its commit holds no {LOCK_FILE}")
+    try:
+        return lock._replace(lease=parse_lock(content, name))
+    except InvalidLease as reason:
+        return lock._replace(problem=str(reason))
+
+
+def _content(repository: Repository, objects: CatFile, commit: bytes) -> bytes | None:
+    tree = _read(repository, objects, commit_links(commit)[0], "tree")
+    for entry in tree_entries(tree or b"", repository.object_format):
+        if entry.name == LOCK_FILE and not entry.is_tree:
+            return _read(repository, objects, entry.oid, "blob")
+    return None
+
+
+def _read(repository: Repository, objects: CatFile, oid: str, kind: str) -> bytes | None:
+    """Return the object's content; None when it is missing, broken, too large or another kind."""
+    found = read_loose(repository, oid)
+    if found is None and oid:
+        header = objects.header(oid)
+        if header is not None and header.size <= CHUNK_BYTES_MAX:
+            found = objects.read(oid)
+    return found[1] if found is not None and found[0] == kind else None

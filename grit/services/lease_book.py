@@ -1,0 +1,200 @@
+"""The leases that this clone knows, and how a change of one is published: remote first.
+
+The caller holds `locked()` around looking and publishing (spec/leases.md, Changes).
+"""
+
+import time
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from grit.core.errors import GitFailed, GritError
+from grit.core.lease import Lease
+from grit.core.limits import LEASE_ROUNDS_MAX, LEASE_WAIT_MS_MAX
+from grit.git import leases as refs
+from grit.git.leases import LockRef
+from grit.git.remotes import Remote, find_remote, sync_remote, tracking_ref
+from grit.services.workspace import Workspace
+
+if TYPE_CHECKING:
+    from grit.git.filelock import FileLock
+    from grit.git.transport import Pushed, Update
+
+_NAP_S: Final = 0.01
+
+
+class LeaseBook:
+    """The lock refs here and on the remote that decides; `remote` is None where there is none."""
+
+    def __init__(self, workspace: Workspace, *, local: bool) -> None:
+        """Choose the remote, unless only this clone is to decide; raises GitFailed."""
+        self._workspace = workspace
+        self._wal = workspace.wal
+        self._locks: list[LockRef] = []
+        self.remote = None if local else chosen_remote(workspace)
+
+    def locked(self) -> "FileLock":
+        """Return the lock of this clone's leases; raises Busy after LEASE_WAIT_MS_MAX."""
+        from grit.git.filelock import FileLock
+
+        path = f"{self._workspace.repository.grit_dir}/leases.lock-file"
+        return FileLock(path, LEASE_WAIT_MS_MAX)
+
+    def look(self) -> list[LockRef]:
+        """Return the newest lock refs, after asking the remote where there is one.
+
+        Raises GitFailed with the remote's words when it does not answer.
+        """
+        if self.remote is not None:
+            self._fetch(self.remote)
+        self._locks = refs.list_locks(self._wal)
+        return refs.newest(self._wal, self._locks)
+
+    def all_locks(self) -> list[LockRef]:
+        """Return all lock refs as `look` found them, those included that others outdate."""
+        return self._locks
+
+    def publish(self, lease: Lease) -> bool:
+        """Store a change of a lease that `look` has shown; False when somebody was faster.
+
+        Raises GitFailed with the remote's words when it refuses for another reason.
+        """
+        ref = f"{refs.locks_folder(self._wal)}/{lease.resource.lock_name}"
+        here, there = self._at(ref, None), self._there(ref)
+        parents = dict.fromkeys(
+            lock.oid
+            for lock in refs.newest(self._wal, self._locks)
+            if lock.ref == ref and lock.lease is not None and lock.oid is not None
+        )
+        new = refs.write_lock(
+            self._wal,
+            self._workspace.ports.environ,
+            lease,
+            tuple(parents),
+            self._workspace.now_ms(),
+        )
+        if self.remote is None:
+            return self._move(ref, here, new)
+        if not self._push(self.remote, ref, there, new):
+            return False
+        try:
+            self._move(ref, here, new)
+        except GritError as failure:
+            # The remote has decided; what is here only follows.
+            self._workspace.notice(f"stored at {self.remote.address}, not here: {failure.message}")
+        return True
+
+    def remove(self, locks: list[LockRef]) -> list[LockRef]:
+        """Remove lock refs that `look` has shown, where they still stand so; return those."""
+        removed = [one for one in locks if one.remote is None and self._drop(one.ref, one.oid)]
+        there = [one for one in locks if self.remote and one.remote == self.remote.tracking]
+        if self.remote is None or not there:
+            return removed
+        from grit.git.transport import Update
+
+        done = self._talk(self.remote, [Update(None, one.ref, one.oid) for one in there])
+        for lock, pushed in zip(there, done, strict=True):
+            if pushed.done:
+                self._drop(tracking_ref(self.remote.tracking, lock.ref), lock.oid)
+                removed.append(lock)
+            else:
+                self._workspace.notice(f"{self.remote.address} keeps {lock.ref}: {pushed.words}")
+        return removed
+
+    def _at(self, ref: str, remote: str | None) -> LockRef | None:
+        found = (lock for lock in self._locks if lock.ref == ref and lock.remote == remote)
+        return next(found, None)
+
+    def _there(self, ref: str) -> LockRef | None:
+        return self._at(ref, self.remote.tracking) if self.remote is not None else None
+
+    def _drop(self, ref: str, oid: str | None) -> bool:
+        return oid is not None and refs.remove_lock(self._wal, ref, oid)
+
+    def _fetch(self, remote: Remote) -> None:
+        from grit.git.transport import fetch
+
+        workspace = self._workspace
+        folder = refs.locks_folder(self._wal)
+        spec = f"+{folder}/*:{tracking_ref(remote.tracking, folder)}/*"
+        words = ""
+        for attempt in range(LEASE_ROUNDS_MAX):
+            done = fetch(
+                workspace.repository, remote.address, [spec], workspace.ports.environ, prune=True
+            )
+            if done.failed is None:
+                return
+            words = done.failed
+            if "cannot lock ref" not in words:
+                break
+            if attempt == 0:
+                self._clear_broken(remote)
+            time.sleep(_NAP_S * (attempt + 1))  # a plain `git fetch` is recording the same refs
+        _unreachable(remote, words)
+
+    def _clear_broken(self, remote: Remote) -> None:
+        """Move records of the remote aside that hold garbage: git does not write over them."""
+        for lock in refs.list_locks(self._wal):
+            if lock.remote == remote.tracking and lock.oid is None:
+                refs.set_aside(
+                    self._wal, tracking_ref(remote.tracking, lock.ref), self._workspace.now_ms()
+                )
+
+    def _push(self, remote: Remote, ref: str, there: LockRef | None, new: str) -> bool:
+        from grit.git.transport import Update
+
+        old = there.oid if there is not None else None
+        (pushed,) = self._talk(remote, [Update(new, ref, old or "")])
+        if not pushed.done:
+            # The answer may have been lost after the remote had moved the ref.
+            self._fetch(remote)
+            self._locks = refs.list_locks(self._wal)
+            there = self._at(ref, remote.tracking)
+            if there is None or there.oid != new:
+                if pushed.moved:
+                    return False
+                _unreachable(remote, pushed.words)
+            return True
+        self._move(tracking_ref(remote.tracking, ref), there, new)
+        return True
+
+    def _talk(self, remote: Remote, updates: "list[Update]") -> "list[Pushed]":
+        from grit.git.transport import push
+
+        return push(
+            self._workspace.repository, remote.address, updates, self._workspace.ports.environ
+        )
+
+    def _move(self, ref: str, known: LockRef | None, new: str) -> bool:
+        """Move a ref of this clone; one that is broken is kept aside first."""
+        workspace = self._workspace
+        notices: list[str] = []
+        if known is not None and known.oid is None:
+            kept = refs.set_aside(self._wal, ref, workspace.now_ms())
+            if kept is not None:
+                notices.append(f"{ref} was broken; what it held is kept as {kept}")
+        old = known.oid if known is not None else None
+        try:
+            return refs.move_lock(self._wal, ref, old, new, notices)
+        finally:
+            for notice in notices:
+                workspace.notice(notice)
+
+
+def chosen_remote(workspace: Workspace) -> Remote | None:
+    """Return the remote that decides about leases: the one that is synced with, or None.
+
+    Raises GitFailed when there are several and none is chosen.
+    """
+    from grit.git.actors import load_config
+
+    sync = load_config(workspace.repository).get("sync")
+    chosen = sync.get("remote") if isinstance(sync, dict) else None
+    config = workspace.wal.config
+    remote = sync_remote(config, str(chosen) if chosen else None)
+    return find_remote(config, remote) if remote is not None else None
+
+
+def _unreachable(remote: Remote, words: str) -> NoReturn:
+    raise GitFailed(
+        f"{remote.address} decides about leases and did not; --local takes this clone's word "
+        f"alone. It says: {words}"
+    )
