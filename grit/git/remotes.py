@@ -138,30 +138,41 @@ def add_refspec(repository: Repository, config: GitConfig, remote: str, ref: str
     return True
 
 
-def load_agreed(repository: Repository) -> dict[str, str]:
-    """Return the head that each remote and this clone last agreed on, by tracking name."""
+class Agreed(NamedTuple):
+    """A head that a remote and this clone both held, and how many events it holds."""
+
+    head: str
+    event_count: int
+
+
+def load_agreed(repository: Repository) -> dict[str, Agreed]:
+    """Return what each remote and this clone last agreed on, by tracking name."""
     try:
         with open(_agreed_path(repository), encoding="utf-8", errors="replace") as file:
-            lines = [line.rstrip("\n").partition(" ") for line in file]
+            lines = [line.split() for line in file]
     except OSError:
         return {}
-    return {name: oid for oid, _, name in lines if name}
+    return {
+        line[2]: Agreed(line[0], int(line[1]))
+        for line in lines
+        if len(line) == 3 and line[1].isdecimal()
+    }
 
 
-def save_agreed(repository: Repository, tracking: str, head: str) -> None:
-    """Remember a head that both sides hold; only explanations depend on it.
+def save_agreed(repository: Repository, tracking: str, agreed: Agreed) -> None:
+    """Remember a head that both sides hold; only explanations and counts depend on it.
 
     Raises OSError when it cannot be written.
     """
     known = load_agreed(repository)
-    if known.get(tracking) == head:
+    if known.get(tracking) == agreed:
         return
-    known[tracking] = head
+    known[tracking] = agreed
     path = _agreed_path(repository)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{os.getpid()}.new"
     with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(f"{oid} {name}\n" for name, oid in sorted(known.items()))
+        file.writelines(f"{one.head} {one.event_count} {name}\n" for name, one in known.items())
     os.replace(temporary, path)
 
 

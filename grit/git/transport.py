@@ -138,7 +138,8 @@ def push(
     talk = _talk(
         repository,
         (
-            *_no_mirror(remote),
+            # Ids and signatures have no deltas: looking for them is a seventh of a large push.
+            *("-c", "pack.window=0", *_no_mirror(remote)),
             "push",
             "--porcelain",
             *_shown(progress),

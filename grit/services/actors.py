@@ -141,15 +141,15 @@ def use(workspace: Workspace, actor: ActorFile) -> None:
     files.set_config(workspace.repository, "default_actor", actor.actor_id.hex())
 
 
-def set_refspecs(workspace: Workspace, only: str | None = None) -> list[str]:
-    """Let `git fetch` bring the log of every remote, or one; return those that were set up."""
+def set_refspecs(workspace: Workspace) -> list[str]:
+    """Let `git fetch` bring the log of every remote; return the remotes that were set up."""
     from grit.git.remotes import add_refspec, list_remotes
 
     wal = workspace.wal
     return [
         remote
         for remote in list_remotes(wal.config)
-        if only in (None, remote) and add_refspec(workspace.repository, wal.config, remote, wal.ref)
+        if add_refspec(workspace.repository, wal.config, remote, wal.ref)
     ]
 
 

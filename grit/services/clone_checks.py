@@ -92,7 +92,9 @@ def _overwriting(workspace: Workspace, config: "GitConfig", ref: LogRef) -> Chec
     return None
 
 
-def _stand(workspace: Workspace, ref: LogRef, remote: str, agreed: str | None) -> tuple[bool, str]:
+def _stand(
+    workspace: Workspace, ref: LogRef, remote: str, agreed: "Agreed | None"
+) -> tuple[bool, str]:
     """Ask a remote for the head of its log; return whether that is wrong, and what it means."""
     from grit.git.joins import standing
     from grit.git.transport import remote_refs
@@ -113,7 +115,7 @@ def _stand(workspace: Workspace, ref: LogRef, remote: str, agreed: str | None) -
         return False, f"{remote} holds the same log"
     if not has_commit(workspace, theirs):
         return False, f"{remote} has events that are not here yet"
-    if agreed is not None and not workspace.wal.contains(theirs, agreed):
+    if agreed is not None and not workspace.wal.contains(theirs, agreed.head):
         return True, f"the log of {remote} was set back: it lacks what it once held"
     if ref.head is not None and standing(repository, ref.head, theirs) == "ahead":
         return False, f"{remote} lacks events that are here"

@@ -17,8 +17,6 @@ from grit.core.limits import (
 from grit.git import remotes
 from grit.git.remotes import Remote
 from grit.git.transport import Pushed, Update
-from grit.services import actors, join, lost
-from grit.services.refresh import refresh
 from grit.services.workspace import Workspace
 
 
@@ -72,9 +70,10 @@ class _Session:
 
     def run(self, *, pull: bool, push: bool) -> Synced:
         workspace, remote = self._workspace, self._remote
-        if remote.configured:
-            for added in actors.set_refspecs(workspace, only=remote.address):
-                workspace.notice(f"'git fetch {added}' brings its log from now on")
+        if remote.configured and remotes.add_refspec(
+            self._repository, workspace.wal.config, remote.address, workspace.wal.ref
+        ):
+            workspace.notice(f"'git fetch {remote.address}' brings its log from now on")
         for line in _take_back(workspace):
             workspace.notice(line)
         theirs = self._fetch()
@@ -152,6 +151,9 @@ class _Session:
         old = workspace.wal.head()
         if old == theirs:
             return
+        from grit.services import join
+        from grit.services.refresh import refresh
+
         self._explain(theirs)
         before = 0 if old is None else refresh(workspace, joining=False).place().event_count
         other = join.Other(f"the log of {self._remote.address}", theirs)
@@ -163,12 +165,12 @@ class _Session:
     def _explain(self, theirs: str) -> None:
         """Tell when the remote went back behind what both sides once held."""
         agreed, wal = self._agreed, self._workspace.wal
-        if agreed is None or wal.contains(theirs, agreed):
+        if agreed is None or wal.contains(theirs, agreed.head):
             return
         self._agreed = None
         self._workspace.notice(
             f"the log of {self._remote.address} was set back or replaced: it does not hold "
-            f"{agreed[:12]} any more; nothing is lost here, and what it lacks is sent again"
+            f"{agreed.head[:12]} any more; nothing is lost here, and what it lacks is sent again"
         )
 
     def _push(self, ours: str, theirs: str | None) -> Pushed:
@@ -179,7 +181,7 @@ class _Session:
             self._repository, remote.address, [Update(ours, ref)], ports.environ, ports.progress
         )
         if outcome.done:
-            self._sent += _count_events(self._workspace, ours, theirs)
+            self._sent = self._count_sent(ours, theirs)
             _record(self._workspace, remotes.tracking_ref(remote.tracking, ref), ours)
         return outcome
 
@@ -205,11 +207,30 @@ class _Session:
         part = int.from_bytes(self._workspace.ports.entropy(2), "big") / 65_536
         time.sleep(most * part / 1000)
 
+    def _count_sent(self, ours: str, theirs: str | None) -> int:
+        """Return how many events the remote's log lacked; the log is read only if it must be."""
+        from grit.services.refresh import refresh
+
+        place = refresh(self._workspace, joining=False).place()
+        agreed = self._agreed
+        if place.head == ours and theirs is None:
+            return place.event_count
+        if place.head == ours and agreed is not None and agreed.head == theirs:
+            return place.event_count - agreed.event_count
+        return _count_events(self._workspace, ours, theirs)
+
     def _remember(self, ours: str | None, theirs: str | None) -> None:
-        if theirs is None or ours != theirs:
+        """Note what both sides hold now, unless it is what they held before."""
+        if theirs is None or ours != theirs or (self._agreed and self._agreed.head == theirs):
             return
+        from grit.services.refresh import refresh
+
+        place = refresh(self._workspace, joining=False).place()
+        if place.head != theirs:
+            return
+        agreed = remotes.Agreed(theirs, place.event_count)
         try:
-            remotes.save_agreed(self._repository, self._remote.tracking, theirs)
+            remotes.save_agreed(self._repository, self._remote.tracking, agreed)
         except OSError as error:
             self._workspace.notice(f"synced, but not noted: {error.strerror}")
 
@@ -231,19 +252,18 @@ def choose(workspace: Workspace, remote: str | None = None, directory: str = "."
 def _take_back(workspace: Workspace) -> list[str]:
     """Bring heads into the log that it once stood at, and lost."""
     from grit.git.refs import refs_below
+    from grit.services.lost import LOST_REFS, take_back
 
-    if not refs_below(workspace.repository, lost.LOST_REFS).ids:
+    if not refs_below(workspace.repository, LOST_REFS).ids:
         return []
     with workspace.wal.lock():
-        return list(lost.take_back(workspace))
+        return list(take_back(workspace))
 
 
 def _count_events(workspace: Workspace, head: str, old: str | None) -> int:
     """Return how many events `head` has and `old` has not."""
     from grit.services.decoding import decoded
 
-    if old is None:
-        return refresh(workspace, joining=False).place().event_count
     blobs = decoded(workspace.wal.read(head, old), whole_log=False)
     return len({event.event_id for _, chunk in blobs for event, _ in chunk.records})
 
