@@ -16,6 +16,7 @@ from grit.services.workspace import Workspace
 
 if TYPE_CHECKING:
     from grit.git.gitconfig import GitConfig
+    from grit.git.remotes import Agreed
 
 _HEX: Final = frozenset("0123456789abcdef")
 
