@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "batch": "grit.cli.exchange:batch",
     "export": "grit.cli.exchange:export",
     "import": "grit.cli.exchange:import_",
+    "snapshot": "grit.cli.snapshot:snapshot",
     "rebuild": "grit.cli.maintain:rebuild",
     "doctor": "grit.cli.maintain:doctor",
     "db": "grit.cli.maintain:db",

@@ -21,18 +21,22 @@ _INDENT: Final = " " * 7
 
 
 @click.command(cls=GritCommand, name="rebuild")
+@click.option("--from-snapshot", is_flag=True, help="Begin with the best snapshot, if any.")
 @click.pass_obj
-def rebuild(run: Context) -> None:
+def rebuild(run: Context, from_snapshot: bool) -> None:
     """Build the view again from the log; it is a cache, and nothing else is touched."""
-    head, stats = service.rebuild(run.workspace)
+    head, stats, used = service.rebuild(run.workspace, from_snapshot=from_snapshot)
     data = {
         "wal_head": head,
         "event_count": stats.event_count,
         "issue_count": stats.issue_count,
-        "from_snapshot": None,
+        "from_snapshot": used,
     }
     issues, events = counted(stats.issue_count, "issue"), counted(stats.event_count, "event")
-    run.show(data, lambda: [f"rebuilt: {issues}, {events}"])
+    if from_snapshot and used is None:
+        run.notice("no snapshot could be used: the whole log was read")
+    source = f", from {escape(used)}" if used else ""
+    run.show(data, lambda: [f"rebuilt: {issues}, {events}{source}"])
 
 
 @click.command(cls=GritCommand, name="doctor")

@@ -216,7 +216,11 @@ SETTINGS: Final = {
     "default_actor": "the actor that acts by default (see 'grit actor use')",
     "sync.remote": "the remote that 'grit sync' exchanges events with",
     "lock_policy": "what another's lease means to a write: off, warn or require",
+    "snapshot.events": "new events after which 'grit sync' makes a snapshot; 0: never",
+    "snapshot.days": "days after which 'grit sync' makes a snapshot; 0: never",
 }
+_NUMBERS: Final = ("snapshot.events", "snapshot.days")
+_DIGITS_MAX: Final = 9
 
 
 @click.command(cls=GritCommand, name="get")
@@ -238,12 +242,17 @@ def config_set(run: Context, key: str, value: str) -> None:
     """Change one setting of this clone."""
     if key not in SETTINGS:
         raise InvalidArgs(f"no setting '{key}'; known: {', '.join(SETTINGS)}")
+    stored: str | int = value
     if key == "default_actor":
-        value = actors.find(run.workspace, value).actor_id.hex()
-    if key == "lock_policy" and value not in actors.LOCK_POLICIES:
+        stored = actors.find(run.workspace, value).actor_id.hex()
+    elif key == "lock_policy" and value not in actors.LOCK_POLICIES:
         raise InvalidArgs(f"lock_policy is one of {', '.join(actors.LOCK_POLICIES)}")
-    files.set_config(run.workspace.repository, key, value)
-    run.show({"key": key, "value": value}, lambda: [f"{key} = {value}"])
+    elif key in _NUMBERS:
+        if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS_MAX):
+            raise InvalidArgs(f"'{key}' needs a whole number of at most {_DIGITS_MAX} digits")
+        stored = int(value)
+    files.set_config(run.workspace.repository, key, stored)
+    run.show({"key": key, "value": stored}, lambda: [f"{key} = {stored}"])
 
 
 @click.command(cls=GritCommand, name="list")

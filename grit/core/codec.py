@@ -1,6 +1,6 @@
 """Canonical CBOR: event ids, records, chunks, rows; the only door to cbor2 (spec/encoding.md)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, chain
 from typing import Final, NamedTuple, NoReturn, Protocol, cast
@@ -175,6 +175,16 @@ def encode_chunk(events: Sequence[Event], magic: bytes = MAGIC) -> bytes:
     return magic + _HEADER_TAIL + cbor2.dumps([tuple(event) for event in events])
 
 
+def join_records(records: Sequence[bytes]) -> bytes:
+    """Return a chunk file of stored records, as `encode_chunk` makes it of their events."""
+    count = len(records)
+    if count < 24:
+        head = bytes((0x80 + count,))
+    else:
+        head = b"\x99" + count.to_bytes(2, "big") if count >= 2**8 else bytes((0x98, count))
+    return b"".join((MAGIC, _HEADER_TAIL, head, *records))
+
+
 def split_chunks(events: Sequence[Event], magic: bytes = MAGIC) -> Iterator[bytes]:
     """Yield chunks within the writer's bounds of count and bytes, keeping the order."""
     part: list[Event] = []
@@ -194,6 +204,11 @@ def split_chunks(events: Sequence[Event], magic: bytes = MAGIC) -> Iterator[byte
 def chunk_hash(data: bytes) -> bytes:
     """Return BLAKE2b-256 of a whole chunk file."""
     return _hasher()(data).digest()
+
+
+def event_set(ids: Iterable[bytes]) -> bytes:
+    """Return BLAKE2b-256 over the event ids, sorted by bytes: the same for equal sets alone."""
+    return _hasher()(b"".join(sorted(ids))).digest()
 
 
 def decode_chunk(data: bytes) -> DecodedChunk:

@@ -40,6 +40,18 @@ RECORD_BYTES_MIN: Final = 74
 APPEND_CHUNKS_MAX: Final = 16
 """Chunks of one commit."""
 
+SNAPSHOT_EVENTS_MIN: Final = 10_000
+"""A shorter log gets no snapshot by itself; also the new events after which one is made."""
+SNAPSHOT_DAYS: Final = 7
+"""Days after which a newer snapshot is made when there are new events."""
+SNAPSHOTS_KEPT: Final = 2
+SNAPSHOTS_READ_MAX: Final = 16
+"""Snapshots that are looked at, the newest by name; hostile remotes may hold thousands."""
+SNAPSHOT_JSON_BYTES_MAX: Final = 8 * 1024 * 1024
+SNAPSHOT_CHUNKS_MAX: Final = 10_000
+SNAPSHOT_ASIDES_MAX: Final = 10_000
+"""Chunks with something set aside that a snapshot names; with more, none is made."""
+
 ATTACHMENT_BYTES_MAX: Final = 32 * 1024 * 1024
 ATTACHMENT_NAME_BYTES_MAX: Final = 255
 

@@ -41,12 +41,12 @@ def load_config(repository: Repository) -> Settings:
 
     Raises ConfigDamaged when the file is not TOML, IoFailed when it cannot be read.
     """
-    return _load_toml(_config_path(repository))
+    return load_toml(_config_path(repository))
 
 
 def save_config(repository: Repository, settings: Mapping[str, Setting]) -> None:
     """Replace the settings by a rename; raises IoFailed with the old file in place."""
-    _replace_file(_config_path(repository), _dump_toml(settings).encode(), 0o666)
+    replace_file(_config_path(repository), dump_toml(settings).encode(), 0o666)
 
 
 def set_config(repository: Repository, key: str, value: Scalar | list[Scalar] | None) -> None:
@@ -96,7 +96,7 @@ def list_actors(repository: Repository) -> list[ActorFile]:
 def load_actor(repository: Repository, actor_id: ActorId) -> ActorFile:
     """Return one actor; raises NotFound, ConfigDamaged or IoFailed."""
     path = f"{_actor_dir(repository, actor_id)}/config.toml"
-    values = _load_toml(path)
+    values = load_toml(path)
     if not values:
         raise NotFound(f"no actor {actor_id.hex()} in this clone; see 'grit actor list'")
     label, created_ts = values.get("label", ""), values.get("created_ts", 0)
@@ -129,11 +129,11 @@ def create_actor(
     if os.path.exists(f"{folder}/config.toml"):
         raise Conflict(f"actor {actor_id.hex()} exists already")
     if seed is not None:
-        _replace_file(f"{folder}/keys/signing.key", seed.hex().encode() + b"\n", 0o600)
+        replace_file(f"{folder}/keys/signing.key", seed.hex().encode() + b"\n", 0o600)
     values: Settings = {"actor_id": actor_id.hex(), "label": label, "created_ts": created_ts}
     if public_key is not None:
         values["public_key"] = public_key.hex()
-    _replace_file(f"{folder}/config.toml", _dump_toml(values).encode(), 0o666)
+    replace_file(f"{folder}/config.toml", dump_toml(values).encode(), 0o666)
     return ActorFile(actor_id, label, created_ts, public_key)
 
 
@@ -176,7 +176,8 @@ def _from_hex(value: Setting, size: int) -> bytes | None:
     return bytes.fromhex(value)
 
 
-def _load_toml(path: str) -> Settings:
+def load_toml(path: str) -> Settings:
+    """Return what the file says, nothing when there is none; raises ConfigDamaged, IoFailed."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -194,7 +195,7 @@ def _load_toml(path: str) -> Settings:
         )
 
 
-def _replace_file(path: str, data: bytes, mode: int) -> None:
+def replace_file(path: str, data: bytes, mode: int) -> None:
     """Put a file in place in one step: readers see the old one or the whole new one."""
     temporary = f"{path}.{os.urandom(6).hex()}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -218,8 +219,8 @@ def _refused(what: str, error: OSError) -> IoFailed:
     return IoFailed(f"{what}: {error.strerror}", errno=error.errno)
 
 
-def _dump_toml(settings: Mapping[str, Setting]) -> str:
-    """Write scalars and lists first, then tables: TOML has no way back out of a table."""
+def dump_toml(settings: Mapping[str, Setting]) -> str:
+    """Return settings as TOML: scalars and lists first, since there is no way out of a table."""
     top = [
         f"{_key(key)} = {_value(value)}"
         for key, value in settings.items()

@@ -24,6 +24,9 @@ _SUFFIX: Final = CHUNK_SUFFIX.encode()
 _ORDINARY: Final = frozenset({ATTACHMENTS.encode(), META_NAME.encode()})
 _DAY_FOLDER: Final = b"events/0123456789"
 
+Known = dict[bytes, bool]
+"""Object ids (hex) of chunks that need not be read, and whether the log lists them."""
+
 
 class HeadUnknown(WalDamaged):
     """The head where a reader stood is not in the repository any more: read the whole log."""
@@ -36,10 +39,11 @@ class _Broken(Exception):
 class _Listing:
     """What the feeding thread learns while it hands object names from one git to the other."""
 
-    __slots__ = ("cut", "lines", "omitted", "others", "queue", "shallow")
+    __slots__ = ("cut", "known", "lines", "omitted", "others", "queue", "shallow")
 
-    def __init__(self, shallow: frozenset[bytes]) -> None:
+    def __init__(self, shallow: frozenset[bytes], known: Known) -> None:
         self.shallow = shallow
+        self.known = known
         self.queue: deque[tuple[bytes, bytes]] = deque()
         self.omitted: list[str] = []
         self.others: set[str] = set()
@@ -47,28 +51,41 @@ class _Listing:
         self.lines = 0
 
 
-def read_log(repository: Repository, head: str, old: str | None) -> Iterator[Blob]:
+def read_log(
+    repository: Repository, head: str, old: str | None, known: Known | None = None
+) -> Iterator[Blob]:
     """Yield the chunk files reachable from `head` and not from `old`, oldest first.
 
-    What cannot be read is yielded with its problem; after damage a blob may come twice. Raises
-    HeadUnknown when `old` is not in the repository, WalDamaged when a commit is missing,
-    GitFailed when the log is cut off by a shallow clone.
+    Those in `known` are not read: it is only noted there that the log lists them. What cannot be
+    read is yielded with its problem; after damage a blob may come twice. Raises HeadUnknown when
+    `old` is not in the repository, WalDamaged when a commit is missing, GitFailed when the log is
+    cut off by a shallow clone.
     """
     if head == old:
         return
+    known = {} if known is None else known
     tail = read_loose_tail(repository, head, old)
     if tail is not None:
-        yield from tail
+        yield from _unknown(tail, known)
         return
     if repository.promisor is not None:
         fetch_missing(repository, head)
     try:
-        yield from _stream(repository, head, old)
+        yield from _stream(repository, head, old, known)
     except _Broken:
-        yield from salvage(repository, head, old)
+        yield from _unknown(salvage(repository, head, old), known)
 
 
-def _stream(repository: Repository, head: str, old: str | None) -> Iterator[Blob]:
+def _unknown(blobs: Iterable[Blob], known: Known) -> Iterator[Blob]:
+    for blob in blobs:
+        oid = blob.oid.encode()
+        if oid in known:
+            known[oid] = True
+        else:
+            yield blob
+
+
+def _stream(repository: Repository, head: str, old: str | None, known: Known) -> Iterator[Blob]:
     import subprocess
 
     listing = start(
@@ -83,7 +100,7 @@ def _stream(repository: Repository, head: str, old: str | None) -> Iterator[Blob
         stdin=subprocess.DEVNULL,
     )
     contents = start(repository.git_dir, "cat-file", "--batch", "--buffer", stdin=subprocess.PIPE)
-    state = _Listing(_shallow(repository))
+    state = _Listing(_shallow(repository), known)
     assert listing.stdout is not None
     assert contents.stdin is not None
     assert contents.stdout is not None
@@ -105,17 +122,20 @@ def _stream(repository: Repository, head: str, old: str | None) -> Iterator[Blob
     _check_end(repository, state, listed, old)
     yield from (too_large(oid, "") for oid in state.omitted)
     if state.others:
-        yield from _named_twice(repository, head, old, state.others)
+        yield from _unknown(_named_twice(repository, head, old, state.others), known)
 
 
 def _feed(source: Iterable[bytes], sink: IO[bytes], state: _Listing) -> None:
     """Pass the ids of chunk files on, and sort out everything else that is listed."""
-    queue, shallow, others = state.queue, state.shallow, state.others
+    queue, shallow, others, known = state.queue, state.shallow, state.others, state.known
     try:
         for line in source:
             state.lines += 1
             oid, space, name = line[:-1].partition(b" ")
             if name.endswith(_SUFFIX):
+                if oid in known:
+                    known[oid] = True
+                    continue
                 queue.append((oid, name))
                 sink.write(oid + b"\n")
             elif name:
@@ -192,7 +212,7 @@ def missing_objects(repository: Repository, head: str) -> list[str]:
     if found:
         return found
     try:
-        broken = [blob.oid for blob in _stream(repository, head, None) if _is_broken(blob)]
+        broken = [blob.oid for blob in _stream(repository, head, None, {}) if _is_broken(blob)]
     except _Broken:
         return _broken_objects(repository, head)
     return broken

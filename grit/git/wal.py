@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from grit.git.dialects import Dialect, Plan, Request
     from grit.git.filelock import FileLock
     from grit.git.gitconfig import GitConfig
+    from grit.git.log_reader import Known
     from grit.git.objects import ObjectWriter
     from grit.git.repository import Repository
 
@@ -93,9 +94,10 @@ class Wal:
 
         return FileLock(f"{self.repository.grit_dir}/wal.lock-file", wait_ms_max)
 
-    def read(self, head: str, old: str | None) -> Iterator[Blob]:
+    def read(self, head: str, old: str | None, known: Known | None = None) -> Iterator[Blob]:
         """Yield the chunk files of `head` that `old` does not have, oldest first.
 
+        Those in `known` are not read: it is only noted there that the log lists them.
         Raises HeadUnknown when `old` is gone, WalDamaged for a missing commit, GitFailed for a
         shallow log (spec/wal.md, Reading).
         """
@@ -103,7 +105,7 @@ class Wal:
             return iter(())
         from grit.git.log_reader import read_log
 
-        return read_log(self.repository, head, old)
+        return read_log(self.repository, head, old, known)
 
     def join(self, theirs: str, notices: list[str]) -> str | None:
         """Move the log forward to a head that holds `theirs` too; return how, None when it did.

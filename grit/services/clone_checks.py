@@ -11,14 +11,17 @@ from grit.core.errors import GitFailed, GritError, IoFailed, NotFound
 from grit.core.ids import ActorId
 from grit.core.limits import ID_BYTES, REMOTE_ASKED_S_MAX
 from grit.git import actors as files
-from grit.services.checks import FIX, Check, LogRef, has_commit
+from grit.services.checks import FIX, Check, LogRef, ViewState, has_commit
 from grit.services.workspace import Workspace
+from grit.view.reader import ViewReader
+from grit.view.trust import ViewDoubt
 
 if TYPE_CHECKING:
     from grit.git.gitconfig import GitConfig
     from grit.git.remotes import Agreed
 
 _HEX: Final = frozenset("0123456789abcdef")
+_NAMED_MAX: Final = 3
 
 
 def check_growth(workspace: Workspace) -> Check:
@@ -121,6 +124,29 @@ def _stand(
     if ref.head is not None and standing(repository, ref.head, theirs) == "ahead":
         return False, f"{remote} lacks events that are here"
     return False, f"{remote} has events that were fetched and wait to be joined"
+
+
+def check_snapshots(workspace: Workspace, ref: LogRef, view: ViewState) -> Check:
+    """Whether each snapshot is what the log holds; none is needed, and a false one is not used."""
+    from grit.services import snapshots
+
+    if ref.problem is not None or view.stats is None or view.stats.head != ref.head:
+        return Check("snapshots", "ok", "not compared: log and view are looked at first")
+    try:
+        listed = snapshots.listing(workspace)
+        wrong = [
+            f"{', '.join(one.snapshot.refs)}: {problem}"
+            for one in listed
+            if (problem := snapshots.problem_of(workspace, one, ViewReader(workspace.database)))
+        ]
+    except (GritError, ViewDoubt) as error:
+        return Check("snapshots", "warn", f"not compared: {error}", "mend what is above first")
+    if not wrong:
+        good = f"snapshots that hold what the log holds: {len(listed)}" if listed else "none"
+        return Check("snapshots", "ok", good)
+    named = "; ".join(wrong[:_NAMED_MAX]) + ("; ..." if len(wrong) > _NAMED_MAX else "")
+    plan = "nothing to do: they are not used, and the log is whole without them"
+    return Check("snapshots", "warn", f"not used: {named}", plan)
 
 
 def key_path(workspace: Workspace, actor_id: ActorId) -> str:

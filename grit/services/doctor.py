@@ -37,6 +37,8 @@ class Rebuilt(NamedTuple):
 
     head: str | None
     stats: Stats
+    from_snapshot: str | None = None
+    """The ref of the snapshot that was read, if any."""
 
 
 class ViewFacts(NamedTuple):
@@ -61,14 +63,18 @@ def diagnose(workspace: Workspace, *, fix: bool = False, thorough: bool = False)
     return Diagnosis(found, applied)
 
 
-def rebuild(workspace: Workspace) -> Rebuilt:
-    """Build the view anew from the log, whatever it holds."""
+def rebuild(workspace: Workspace, *, from_snapshot: bool = False) -> Rebuilt:
+    """Build the view anew, whatever it holds: from the whole log, or from the best snapshot."""
+    used = None
     try:
-        reader = refresh.rebuild(workspace)
+        if from_snapshot:
+            reader, used = refresh.rebuild_from_snapshot(workspace)
+        else:
+            reader = refresh.rebuild(workspace)
         stats = reader.stats()
     except ViewDoubt as doubt:
         raise ViewFailed(f"the view cannot be built: {doubt}") from doubt
-    return Rebuilt(stats.head, stats)
+    return Rebuilt(stats.head, stats, used)
 
 
 def view_facts(workspace: Workspace) -> ViewFacts:
@@ -107,6 +113,7 @@ def _examine(workspace: Workspace, *, thorough: bool) -> list[Check]:
     compare = _comparison(workspace) if thorough else None
     found += [
         checks.check_view(ref, view, facts, compare),
+        clone_checks.check_snapshots(workspace, ref, view),
         clone_checks.check_growth(workspace),
         clone_checks.check_remotes(workspace, ref),
         clone_checks.check_keys(workspace),

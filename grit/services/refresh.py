@@ -1,7 +1,7 @@
 """Bring the view up to the log: catch up, or rebuild when in doubt."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from grit.core.errors import Busy, IoFailed
@@ -14,10 +14,11 @@ from grit.view.reader import Place, ViewReader
 from grit.view.trust import ViewDoubt
 
 if TYPE_CHECKING:
-    from grit.core.codec import Problem
+    from grit.core.codec import DecodedChunk, Problem
     from grit.core.events import Event
     from grit.git.wal import StoredObject
     from grit.services.signatures import Judge
+    from grit.services.snapshot_check import Claim
     from grit.view.writer import Writer
 
 BATCH_EVENTS = 50_000
@@ -107,9 +108,18 @@ def _tell_of_other_log(workspace: Workspace, head: str | None) -> None:
 
 
 def rebuild(workspace: Workspace) -> ViewReader:
-    """Build the view anew from the log, whatever it holds."""
-    _rebuild(workspace, workspace.wal.head(), force=True)
+    """Build the view anew from the whole log, whatever it holds, without any snapshot."""
+    _rebuild(workspace, workspace.wal.head(), force=True, snapshots=False)
     return ViewReader(workspace.database)
+
+
+def rebuild_from_snapshot(workspace: Workspace) -> tuple[ViewReader, str | None]:
+    """Build the view anew from a snapshot and the commits after it; return the ref it had.
+
+    None where no snapshot could be used, and the whole log was read.
+    """
+    used = _rebuild(workspace, workspace.wal.head(), force=True)
+    return ViewReader(workspace.database), used
 
 
 def show_append(
@@ -166,22 +176,58 @@ def _catch_up(workspace: Workspace, head: str | None, old: str | None, wait_ms_m
             raise ViewDoubt("schema", "the log was replaced") from error
 
 
-def _rebuild(workspace: Workspace, head: str | None, *, force: bool) -> None:
+def _rebuild(
+    workspace: Workspace, head: str | None, *, force: bool, snapshots: bool = True
+) -> str | None:
     try:
-        _fill(workspace, head, force=force)
+        used = _fill(workspace, head, force=force, snapshots=snapshots)
         # A view that was written but cannot be read is of no more use than one that was not.
         ViewReader(workspace.database).head()
     except (IoFailed, OSError, ViewDoubt) as failure:
-        _use_temporary(workspace, head, str(failure))
+        return _use_temporary(workspace, head, str(failure), snapshots=snapshots)
+    return used
 
 
-def _use_temporary(workspace: Workspace, head: str | None, reason: str) -> None:
+def _use_temporary(
+    workspace: Workspace, head: str | None, reason: str, *, snapshots: bool = True
+) -> str | None:
     workspace.notice(f"the view cannot be written ({reason}); built in a temporary folder")
     workspace.use_database(Database.temporary())
-    _fill(workspace, head, force=True)
+    return _fill(workspace, head, force=True, snapshots=snapshots)
 
 
-def _fill(workspace: Workspace, head: str | None, *, force: bool) -> None:
+def _fill(
+    workspace: Workspace, head: str | None, *, force: bool, snapshots: bool = True
+) -> str | None:
+    """Fill a new view from a snapshot or the whole log; return the snapshot's ref, if any."""
+    if head is None or not snapshots:
+        _fill_from(workspace, head, None, force=force)
+        return None
+    from grit.services.snapshot_check import Unfit
+    from grit.services.snapshots import choose, disbelieve, settle
+
+    unfit: list[str] = []
+    while claim := choose(workspace, head, unfit):
+        try:
+            used = _fill_from(workspace, head, claim, force=force)
+        except Unfit as reason:
+            unfit.append(claim.snapshot.commit)
+            disbelieve(workspace, claim.snapshot, str(reason))
+            continue
+        if used:
+            settle(workspace, claim, ViewReader(workspace.database))
+        return claim.snapshot.refs[0] if used else None
+    _fill_from(workspace, head, None, force=force)
+    return None
+
+
+def _fill_from(
+    workspace: Workspace, head: str | None, claim: "Claim | None", *, force: bool
+) -> bool:
+    """Fill a new view, from a snapshot where there is one; return whether that was read.
+
+    Raises Unfit, with the old view in place, when the snapshot is not what it claims to be.
+    """
     from grit.services.signatures import Judge
     from grit.view.writer import rebuilding
 
@@ -190,23 +236,41 @@ def _fill(workspace: Workspace, head: str | None, *, force: bool) -> None:
         # Somebody may have rebuilt it meanwhile: then only what is newer is missing.
         known = writer.head()
         replaced = known is not None and (head is None or not workspace.wal.contains(head, known))
+        used = claim is not None and known is None
+        if claim is not None and used:
+            known = claim.manifest.wal_head
+            _apply(workspace, writer, judge, claim.chunks(), None, known)
         if head is None:
             writer.apply((), None)
         elif known != head and not replaced:
             _feed(workspace, writer, judge, head, known)
     if replaced:
-        _fill(workspace, workspace.wal.head(), force=True)
+        _fill_from(workspace, workspace.wal.head(), None, force=True)
+    return used
 
 
 def _feed(
     workspace: Workspace, writer: "Writer", judge: "Judge", head: str, old: str | None
 ) -> None:
-    """Read, check and apply what `head` has and `old` does not, in bounded batches.
+    """Read, check and apply what `head` has and `old` does not.
 
     The head moves with the last batch: what a kill leaves is read again, and known already.
     """
     from grit.services.decoding import decoded
 
+    chunks = decoded(workspace.wal.read(head, old), whole_log=old is None)
+    _apply(workspace, writer, judge, chunks, old, head)
+
+
+def _apply(
+    workspace: Workspace,
+    writer: "Writer",
+    judge: "Judge",
+    chunks: "Iterable[tuple[str, DecodedChunk]]",
+    old: str | None,
+    head: str,
+) -> None:
+    """Apply decoded chunks in bounded batches; the head moves from `old` with the last one."""
     progress = workspace.ports.progress
     progress.start("reading the log")
     # A collection walks everything that was decoded, and finds nothing: a fifth of the time.
@@ -215,7 +279,7 @@ def _feed(
     records: list[tuple[Event, bytes]] = []
     problems: list[tuple[str, Problem]] = []
     try:
-        for oid, chunk in decoded(workspace.wal.read(head, old), whole_log=old is None):
+        for oid, chunk in chunks:
             records += chunk.records
             problems += ((oid, problem) for problem in chunk.problems)
             progress.advance(len(chunk.records))

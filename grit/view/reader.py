@@ -1,6 +1,7 @@
 """Reading the view: plain values out, one short transaction a question (spec/view.md)."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.events import Event
@@ -17,6 +18,7 @@ from grit.view.rows import (
     Person,
     decode_person,
     get_count,
+    get_event,
     get_meta,
     get_person,
     get_row,
@@ -25,7 +27,7 @@ from grit.view.rows import (
 )
 
 if TYPE_CHECKING:
-    from grit.view.streams import JournalEntry
+    from grit.view.streams import Frozen, JournalEntry
 
 _STREAM_ROWS: Final = 500
 """Rows of one transaction where many are given out."""
@@ -135,6 +137,12 @@ class ViewReader:
         """Return whether the view holds the event."""
         with self._database.reading() as txn:
             return txn.get(keys.event_order(event)) is not None
+
+    def stored(self, event: Event) -> Event | None:
+        """Return the copy of the event that the view holds, or None when it holds none."""
+        with self._database.reading() as txn:
+            seq = txn.get(keys.event_order(event))
+            return None if seq is None else get_event(txn, seq)
 
     def resolve(self, prefix: str) -> list[IssueId]:
         """Return the issues whose ids start with the hex digits, in the order of their ids."""
@@ -252,6 +260,17 @@ class ViewReader:
         from grit.view import streams
 
         return streams.all_events(self._database)
+
+    @contextmanager
+    def frozen(self) -> "Iterator[Frozen]":
+        """Give head, records and what was set aside as of one moment.
+
+        A read transaction is open meanwhile: take all of it without waiting for anybody.
+        """
+        from grit.view import streams
+
+        with self._database.reading() as txn:
+            yield streams.frozen(txn)
 
     def journal(self) -> "Iterator[JournalEntry]":
         """Yield the raw objects of this clone's last appends, the newest first."""

@@ -12,7 +12,7 @@ from grit.core.ids import IssueId
 from grit.core.issue import Summary
 from grit.view import keys
 from grit.view.database import Database, Txn
-from grit.view.rows import decode_row, get_record, scan, unseal
+from grit.view.rows import decode_row, get_meta, get_record, scan, unseal
 from grit.view.trust import ViewDoubt
 
 _PORTION: Final = 500
@@ -27,6 +27,16 @@ class JournalEntry(NamedTuple):
 
     commit: str
     objects: tuple[tuple[str, bytes], ...]
+
+
+class Frozen(NamedTuple):
+    """The whole view as of one moment; valid while its transaction is open."""
+
+    head: str | None
+    records: Iterator[bytes]
+    """Every stored event, in the order in which they came."""
+    asides: frozenset[str]
+    """The blobs in which something was set aside."""
 
 
 def portions(
@@ -115,6 +125,15 @@ def _take(waiting: _Waiting) -> Event:
     _, events, event = heappop(waiting)
     _push(waiting, events)
     return event
+
+
+def frozen(txn: Txn) -> Frozen:
+    """Return what the view holds, to be taken while `txn` is open."""
+    return Frozen(
+        get_meta(txn).head,
+        (unseal(value) for _, value in scan(txn, keys.EVENT)),
+        frozenset(aside[0] for aside in asides(txn)),
+    )
 
 
 def asides(txn: Txn) -> list[tuple[str, int | None, str, bytes | None]]:

@@ -358,3 +358,18 @@ def test_small_bytes_never_cost_much_time(name: str) -> None:
     records, problems = codec.decode_chunk(COSTLY[name])
     assert time.process_time() - started < 5
     assert (records, len(problems)) == ([], 1)
+
+
+@pytest.mark.parametrize("count", [1, 23, 24, 255, 256, 10_000])
+def test_a_chunk_of_records_is_the_chunk_of_their_events(count: int) -> None:
+    """Stored records are put into a chunk as they are, with the shortest head for their number."""
+    record = codec.encode_record(GOOD)
+    assert codec.join_records([record] * count) == codec.encode_chunk([GOOD] * count)
+
+
+def test_the_event_set_does_not_know_an_order() -> None:
+    """Equal sets of ids have one hash, in whatever order they come; others have another one."""
+    one, two = bytes(32), b"\x01" * 32
+    assert codec.event_set([one, two]) == codec.event_set(iter([two, one]))
+    assert codec.event_set([one, two]) == blake2b(one + two, digest_size=32).digest()
+    assert codec.event_set([one]) != codec.event_set([two])

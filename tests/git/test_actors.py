@@ -139,7 +139,7 @@ def test_settings_round_trip(settings):
     """Whatever settings hold, TOML gives it back."""
     import tomllib
 
-    assert tomllib.loads(actors._dump_toml(settings)) == settings
+    assert tomllib.loads(actors.dump_toml(settings)) == settings
 
 
 def test_concurrent_settings(repository):

@@ -20,7 +20,8 @@ from tests.services.clinic import Patient, check_of
 
 IDS = [
     "repository", "ref", "ref_lock", "lost", "objects", "chunks", "records", "signatures", "kinds",
-    "orphans", "cycles", "clock", "chain", "view", "growth", "remotes", "keys", "settings",
+    "orphans", "cycles", "clock", "chain", "view", "snapshots",
+    "growth", "remotes", "keys", "settings",
 ]  # fmt: skip
 SEED = b"\x07" * 32
 KEYED = signing.actor_id_of(signing.public_key(SEED))

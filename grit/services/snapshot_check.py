@@ -1,0 +1,234 @@
+"""What a snapshot holds, checked by itself and against the log (spec/snapshots.md, Trust)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from grit.core import limits
+from grit.core.codec import DecodedChunk, chunk_hash, event_set, join_records
+from grit.core.errors import Busy, IoFailed
+from grit.git.snapshots import one_event_oid, read_blobs, read_parts
+from grit.services.decoding import decoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from grit.core.events import Event
+    from grit.git.actors import Settings
+    from grit.git.blob import Blob
+    from grit.git.snapshots import Manifest, Part, Snapshot
+    from grit.services.workspace import Workspace
+    from grit.view.reader import ViewReader
+
+MADE: Final = "made"
+AGREES: Final = "agrees"
+TRUSTED: Final = (MADE, AGREES)
+"""Verdicts of this clone on which a snapshot is used at once."""
+EXTRAS_MAX: Final = 100_000
+"""Events of the log, missing from a snapshot, that are looked at one by one."""
+_VERDICTS_MAX: Final = 64
+_WAIT_MS_MAX: Final = 500
+
+Verdicts = dict[str, str]
+"""Commit of a snapshot to `made`, `agrees`, or the reason why it is not believed."""
+
+
+class Unfit(Exception):
+    """Why a snapshot is not what it claims to be."""
+
+
+class Newest(NamedTuple):
+    """The newest snapshot known when a sync last asked; times in unix milliseconds."""
+
+    event_count: int
+    created_ts: int
+
+
+class Claim:
+    """A snapshot as a stream of chunks that stands for the log up to its head.
+
+    A trusted one is read as it is. Any other is read beside the log: what the log lists as a
+    chunk of one event that the snapshot holds need not be read, everything else is.
+    """
+
+    def __init__(self, workspace: Workspace, snapshot: Snapshot, *, trusted: bool) -> None:
+        """Read nothing yet; the snapshot has a manifest."""
+        assert snapshot.manifest is not None
+        self.snapshot = snapshot
+        self.manifest: Manifest = snapshot.manifest
+        self.trusted = trusted
+        self._workspace = workspace
+        self._ids: set[bytes] = set()
+        self._known: dict[bytes, bool] = {}
+        self._asides = set(self.manifest.asides)
+        self._extras: list[Event] = []
+        self._complaint: str | None = None
+
+    def chunks(self) -> Iterator[tuple[str, DecodedChunk]]:
+        """Yield chunks whose events together are those of the log up to the snapshot's head.
+
+        Raises Unfit where the snapshot is broken, or holds what the log does not.
+        """
+        yield from self._own()
+        if self.trusted:
+            blobs = read_blobs(self._workspace.repository, self.manifest.asides)
+            yield from decoded(blobs, whole_log=False)
+        else:
+            yield from self._rest_of_log()
+
+    def verdict(self, reader: ViewReader) -> str | None:
+        """Return what the snapshot lacks, or None; `reader` holds the log up to its head.
+
+        To be asked of one that is not trusted, when all chunks have been taken.
+        """
+        if self._complaint is not None:
+            return self._complaint
+        for extra in self._extras:
+            copy = reader.stored(extra)
+            if copy is None or copy.sig == extra.sig:
+                return f"the log holds event {extra.event_id.hex()[:8]}, and it does not"
+        return None
+
+    def _own(self) -> Iterator[tuple[str, DecodedChunk]]:
+        parts: deque[Part] = deque()
+
+        def blobs() -> Iterator[Blob]:
+            for part, blob in read_parts(self._workspace.repository, self.snapshot):
+                if blob.data is None or chunk_hash(blob.data) != part.chunk_hash:
+                    raise Unfit(f"its chunk {part.path} is missing or broken")
+                parts.append(part)
+                yield blob
+
+        for _, chunk in decoded(blobs(), whole_log=True):
+            part = parts.popleft()
+            if chunk.problems or not chunk.records or len(chunk.records) != part.event_count:
+                raise Unfit(f"its chunk {part.path} does not hold what it should")
+            before = len(self._ids)
+            self._ids.update([event.event_id for event, _ in chunk.records])
+            if len(self._ids) != before + len(chunk.records):
+                raise Unfit("it holds an event twice")
+            if not self.trusted:
+                self._known.update([(self._key(record), False) for _, record in chunk.records])
+            yield self.snapshot.commit, chunk
+        if event_set(self._ids) != self.manifest.event_set:
+            raise Unfit("it holds other events than it says")
+
+    def _rest_of_log(self) -> Iterator[tuple[str, DecodedChunk]]:
+        known = self._known
+        left = set(self._asides)
+        blobs = self._workspace.wal.read(self.manifest.wal_head, None, known)
+        for oid, chunk in decoded(blobs, whole_log=True):
+            left.discard(oid)
+            rest = []
+            for item in chunk.records:
+                key = self._key(item[1])
+                if key in known:
+                    known[key] = True
+                else:
+                    rest.append(item)
+            self._note(oid, [event for event, _ in rest], bool(chunk.problems))
+            if rest or chunk.problems:
+                yield oid, DecodedChunk(rest, chunk.problems)
+        alien = sum(not listed for listed in known.values())
+        if alien:
+            raise Unfit(f"{alien} of its events are not in the log")
+        if left:
+            self._complaint = f"chunk {min(left)[:12]}, which it names, was not set aside"
+
+    def _note(self, oid: str, events: list[Event], problems: bool) -> None:
+        if oid in self._asides:
+            return  # read beside the snapshot anyway
+        if problems:
+            self._complaint = f"it does not name chunk {oid[:12]}, of which something is set aside"
+        self._extras += [event._replace(payload=()) for event in events]
+        if len(self._extras) > EXTRAS_MAX:
+            self._complaint = f"the log holds more than {EXTRAS_MAX} events that it does not"
+            self._extras = []
+
+    def _key(self, record: bytes) -> bytes:
+        return one_event_oid(self._workspace.repository, join_records((record,)))
+
+
+def compare(workspace: Workspace, snapshot: Snapshot, reader: ViewReader) -> str | None:
+    """Return why a snapshot is not what the log holds up to its head, or None.
+
+    `reader` stands for the log's head; that the snapshot's is part of it is for the caller to see.
+    """
+    claim = Claim(workspace, snapshot, trusted=False)
+    try:
+        for _ in claim.chunks():
+            pass
+    except Unfit as unfit:
+        return str(unfit)
+    return claim.verdict(reader)
+
+
+def pays(workspace: Workspace, manifest: Manifest) -> bool:
+    """Return whether reading a snapshot beside the log is faster than reading the log.
+
+    It is where most events have a commit of their own; large chunks would be read twice.
+    """
+    from grit.git.snapshots import count_commits
+
+    if manifest.event_count < limits.SNAPSHOT_EVENTS_MIN:
+        return False
+    return 2 * count_commits(workspace.repository, manifest.wal_head) >= manifest.event_count
+
+
+def load_verdicts(workspace: Workspace) -> Verdicts:
+    """Return what this clone found out about snapshots; nothing when that cannot be read."""
+    table = _load(workspace).get("checked")
+    if not isinstance(table, dict):
+        return {}
+    return {commit: verdict for commit, verdict in table.items() if isinstance(verdict, str)}
+
+
+def note_verdict(workspace: Workspace, commit: str, verdict: str) -> None:
+    """Remember what was found out about a snapshot, outside the view; what cannot be is not."""
+    _save(workspace, {commit: verdict}, None)
+
+
+def load_newest(workspace: Workspace) -> Newest | None:
+    """Return the newest snapshot as a sync last saw it."""
+    table = _load(workspace).get("newest")
+    if not isinstance(table, dict):
+        return None
+    count, created_ts = table.get("event_count"), table.get("created_ts")
+    if not isinstance(count, int) or not isinstance(created_ts, int):
+        return None
+    return Newest(count, created_ts)
+
+
+def note_newest(workspace: Workspace, newest: Newest) -> None:
+    """Remember the newest snapshot, so that the next sync need not look for it."""
+    _save(workspace, {}, newest)
+
+
+def _path(workspace: Workspace) -> str:
+    return f"{workspace.repository.grit_dir}/snapshots.toml"
+
+
+def _load(workspace: Workspace) -> Settings:
+    from grit.git.actors import load_toml
+
+    try:
+        return load_toml(_path(workspace))
+    except IoFailed:
+        return {}  # written anew by the next verdict: it saves time, and holds no truth
+
+
+def _save(workspace: Workspace, verdicts: Verdicts, newest: Newest | None) -> None:
+    from grit.git.actors import dump_toml, replace_file
+    from grit.git.filelock import FileLock
+
+    try:
+        with FileLock(f"{workspace.repository.grit_dir}/snapshots.lock-file", _WAIT_MS_MAX):
+            newest = newest or load_newest(workspace)
+            known = {**load_verdicts(workspace), **verdicts}
+            settings: Settings = {"checked": dict(list(known.items())[-_VERDICTS_MAX:])}
+            if newest is not None:
+                settings["newest"] = newest._asdict()
+            replace_file(_path(workspace), dump_toml(settings).encode(), 0o666)
+    except (Busy, IoFailed):
+        return
