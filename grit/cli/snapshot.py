@@ -89,8 +89,10 @@ def gc(run: Context, remote: str | None) -> None:
     done = service.clear(run.workspace)
     if remote is not None:
         from grit.services.snapshot_upkeep import clear_remote
+        from grit.services.sync import choose
 
-        done.removed.extend(clear_remote(run.workspace, remote))
+        place = choose(run.workspace, remote, run.directory)
+        done.removed.extend(clear_remote(run.workspace, place))
 
     def lines() -> list[str]:
         return [*(f"removed {escape(ref)}" for ref in done.removed)] or ["nothing to remove"]

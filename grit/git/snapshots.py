@@ -98,9 +98,13 @@ def list_snapshots(repository: Repository, latest_ms: int | None = None) -> list
 
     with CatFile(repository) as objects:
         return [
-            Snapshot(commit, tuple(found[commit]), at, _read_manifest(objects, commit))
+            Snapshot(commit, _own_first(found[commit]), at, _read_manifest(objects, commit))
             for at, commit in known
         ]
+
+
+def _own_first(refs: list[str]) -> tuple[str, ...]:
+    return tuple(sorted(refs, key=lambda ref: (not ref.startswith(SNAPSHOTS), ref)))
 
 
 def name_ts(ref: str) -> int:

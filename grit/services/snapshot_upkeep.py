@@ -13,22 +13,25 @@ from grit.git.snapshots import SNAPSHOTS, Snapshot, name_ts, remove
 from grit.services import snapshot_check as check
 from grit.services import snapshots
 from grit.services.snapshot_check import Newest
+from grit.view.reader import ViewReader
+from grit.view.trust import ViewDoubt
 
 if TYPE_CHECKING:
+    from grit.git.remotes import Remote
     from grit.services.workspace import Workspace
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _ANSWER_S_MAX: Final = 30.0
 
 
-def upkeep(workspace: Workspace, remote: str | None) -> Snapshot | None:
+def upkeep(workspace: Workspace, remote: Remote) -> Snapshot | None:
     """Make a snapshot when one is due, push it, clear old ones here and there; return it.
 
-    `remote` is the name or address that was synced with. Nothing that goes wrong is raised: the
+    `remote` is what was synced with. Nothing that goes wrong is raised: the
     sync is done already, and a snapshot is never needed.
     """
     try:
-        if not _due(workspace, check.load_newest(workspace)):
+        if not _due(workspace, None) or not _due(workspace, check.load_newest(workspace)):
             return None
         newest = _look_around(workspace, remote)
         if not _due(workspace, newest):
@@ -39,50 +42,47 @@ def upkeep(workspace: Workspace, remote: str | None) -> Snapshot | None:
         manifest = made.manifest
         assert manifest is not None
         check.note_newest(workspace, Newest(manifest.event_count, manifest.created_ts))
-        if remote is not None:
-            _send(workspace, remote, made)
+        _send(workspace, remote, made)
+        clear_remote(workspace, remote)
         snapshots.clear(workspace)
-        if remote is not None:
-            clear_remote(workspace, remote)
-    except GritError as error:
-        workspace.notice(f"no snapshot was made: {error.message}")
+    except (GritError, ViewDoubt) as error:
+        workspace.notice(f"no snapshot was made: {error}")
         return None
     return made
 
 
-def clear_remote(workspace: Workspace, remote: str) -> list[str]:
-    """Remove from a remote what `snapshots.clear` would remove here; return the refs.
+def clear_remote(workspace: Workspace, remote: Remote) -> list[str]:
+    """Remove from a remote what `snapshots.clear` removes here, or has removed; return the refs.
 
-    Only refs whose snapshot is known here are judged, and each goes only while it stands where
-    it was seen. Raises GitFailed when the remote cannot be asked.
+    Only snapshots that this clone made or verified are judged, and each ref goes only while it
+    stands where it was seen. Raises GitFailed when the remote cannot be asked.
     """
     from grit.git.transport import Update, push
 
+    useless = {one.commit for one in snapshots.superfluous(workspace)}
+    wanted = {one.snapshot.commit for one in snapshots.listing(workspace)} - useless
+    verdicts = check.load_verdicts(workspace)
+    useless |= {commit for commit, verdict in verdicts.items() if verdict in check.TRUSTED}
     there = _remote_refs(workspace, remote)
-    superfluous = {one.commit for one in snapshots.superfluous(workspace)}
-    gone = [(ref, oid) for ref, oid in there.items() if oid in superfluous]
+    gone = [(ref, oid) for ref, oid in there.items() if oid in useless - wanted]
     if not gone:
         return []
     updates = [Update(None, ref, oid) for ref, oid in gone]
-    done = push(workspace.repository, remote, updates, workspace.ports.environ)
+    done = push(workspace.repository, remote.address, updates, workspace.ports.environ)
     removed = [one.ref for one in done if one.done]
     for ref, oid in gone:
         if ref in removed:
-            remove(workspace.repository, tracking_ref(remote, ref), oid)
+            remove(workspace.repository, tracking_ref(remote.tracking, ref), oid)
     return removed
 
 
 def _due(workspace: Workspace, newest: Newest | None) -> bool:
     """Whether the log is worth a snapshot, and enough is new since the newest one."""
-    if workspace.wal.ref != GRIT_REF:
+    count = ViewReader(workspace.database).place().event_count
+    if count < limits.SNAPSHOT_EVENTS_MIN or workspace.wal.ref != GRIT_REF:
         return False
-    from grit.services.refresh import refresh
-
     events, days = _settings(workspace)
     if not events and not days:
-        return False
-    count = refresh(workspace).place().event_count
-    if count < limits.SNAPSHOT_EVENTS_MIN:
         return False
     if newest is None:
         return True
@@ -106,15 +106,14 @@ def _settings(workspace: Workspace) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _look_around(workspace: Workspace, remote: str | None) -> Newest | None:
+def _look_around(workspace: Workspace, remote: Remote) -> Newest | None:
     """Return the newest snapshot that can be used, one that only the remote has included.
 
     A snapshot of somebody else counts once it was compared with the log: a false one must not
     keep this clone from making its own.
     """
     known = {one.snapshot.commit for one in snapshots.listing(workspace)}
-    if remote is not None:
-        _fetch_unknown(workspace, remote, known)
+    _fetch_unknown(workspace, remote, known)
     unchecked = [one for one in snapshots.listing(workspace) if one.status == snapshots.UNCHECKED]
     best = snapshots.best_first(unchecked)[: limits.SNAPSHOTS_KEPT]
     if best:
@@ -124,7 +123,7 @@ def _look_around(workspace: Workspace, remote: str | None) -> Newest | None:
     return next((Newest(one.event_count, one.created_ts) for one in manifests if one), None)
 
 
-def _fetch_unknown(workspace: Workspace, remote: str, known: set[str]) -> None:
+def _fetch_unknown(workspace: Workspace, remote: Remote, known: set[str]) -> None:
     """Fetch the newest snapshots of the remote that this clone does not have."""
     from grit.git.transport import fetch
 
@@ -135,30 +134,41 @@ def _fetch_unknown(workspace: Workspace, remote: str, known: set[str]) -> None:
         key=name_ts,
         reverse=True,
     )
-    specs = [f"+{ref}:{tracking_ref(remote, ref)}" for ref in refs[: limits.SNAPSHOTS_KEPT]]
+    specs = [
+        f"+{ref}:{tracking_ref(remote.tracking, ref)}" for ref in refs[: limits.SNAPSHOTS_KEPT]
+    ]
     if specs:
-        done = fetch(workspace.repository, remote, specs, workspace.ports.environ)
+        done = fetch(workspace.repository, remote.address, specs, workspace.ports.environ)
         if done.failed is not None:
-            raise GitFailed(f"the snapshots of {remote} cannot be fetched: {done.failed}")
+            raise GitFailed(f"the snapshots of {remote.address} cannot be fetched: {done.failed}")
 
 
-def _remote_refs(workspace: Workspace, remote: str) -> dict[str, str]:
+def _remote_refs(workspace: Workspace, remote: Remote) -> dict[str, str]:
     from grit.git.transport import remote_refs
 
     found = remote_refs(
-        workspace.repository, remote, [f"{SNAPSHOTS}*"], workspace.ports.environ, _ANSWER_S_MAX
+        workspace.repository,
+        remote.address,
+        [f"{SNAPSHOTS}*"],
+        workspace.ports.environ,
+        _ANSWER_S_MAX,
     )
     if isinstance(found, str):
-        raise GitFailed(f"{remote} cannot be asked for its snapshots: {found}")
+        raise GitFailed(f"{remote.address} cannot be asked for its snapshots: {found}")
     return {ref: oid for ref, oid in found.items() if ref.startswith(SNAPSHOTS) and name_ts(ref)}
 
 
-def _send(workspace: Workspace, remote: str, made: Snapshot) -> None:
+def _send(workspace: Workspace, remote: Remote, made: Snapshot) -> None:
     from grit.git.transport import Update, push
 
     [ref] = made.refs
     [sent] = push(
-        workspace.repository, remote, [Update(made.commit, ref, "")], workspace.ports.environ
+        workspace.repository,
+        remote.address,
+        [Update(made.commit, ref, "")],
+        workspace.ports.environ,
     )
     if not sent.done:
-        workspace.notice(f"the snapshot stays here: {remote} did not take it ({sent.words})")
+        workspace.notice(
+            f"the snapshot stays here: {remote.address} did not take it ({sent.words})"
+        )

@@ -54,7 +54,12 @@ def sync(
     place = choose(workspace, remote, directory)
     if place.bundle and not pull:
         raise InvalidArgs(f"{place.address} is a file, which can only be pulled from")
-    return _Session(workspace, place).run(pull=pull, push=push and not place.bundle)
+    done = _Session(workspace, place).run(pull=pull, push=push and not place.bundle)
+    if done.pushed:
+        from grit.services.snapshot_upkeep import upkeep
+
+        upkeep(workspace, place)
+    return done
 
 
 class _Session:
