@@ -160,9 +160,10 @@ def adopt_log(workspace: Workspace, added: list[str]) -> str | None:
     A log that is here already stays as it is.
     """
     from grit.git.refs import read_ref
-    from grit.git.remotes import list_remotes, tracking_ref
+    from grit.git.remotes import find_remote, list_remotes, tracking_ref
     from grit.git.transport import fetch
     from grit.services.join import Other, take_in
+    from grit.services.snapshot_upkeep import fetch_newest
 
     wal = workspace.wal
     if wal.head() is not None:
@@ -179,6 +180,7 @@ def adopt_log(workspace: Workspace, added: list[str]) -> str | None:
         if found is not None:
             other = Other(f"the log of {remote}", found)
             if take_in(workspace, [other], LOCK_WAIT_MS_MAX):
+                fetch_newest(workspace, find_remote(wal.config, remote))
                 return remote
     return None
 

@@ -9,7 +9,7 @@ from grit.core.errors import GitFailed, GritError
 from grit.git.actors import load_config
 from grit.git.refs import GRIT_REF
 from grit.git.remotes import tracking_ref
-from grit.git.snapshots import SNAPSHOTS, Snapshot, name_ts, remove
+from grit.git.snapshots import SNAPSHOTS, Snapshot, count_commits, name_ts, remove
 from grit.services import snapshot_check as check
 from grit.services import snapshots
 from grit.services.snapshot_check import Newest
@@ -49,6 +49,21 @@ def upkeep(workspace: Workspace, remote: Remote) -> Snapshot | None:
         workspace.notice(f"no snapshot was made: {error}")
         return None
     return made
+
+
+def fetch_newest(workspace: Workspace, remote: Remote) -> None:
+    """Fetch the newest snapshot of a remote whose log was just adopted, if that is a long one.
+
+    The first read uses it (`snapshots.choose`). What goes wrong is told, and costs time alone.
+    """
+    head = workspace.wal.head()
+    if head is None or workspace.wal.ref != GRIT_REF:
+        return
+    try:
+        if count_commits(workspace.repository, head) >= limits.SNAPSHOT_EVENTS_MIN:
+            _fetch_unknown(workspace, remote, set(), 1)
+    except GritError as error:
+        workspace.notice(f"no snapshot was fetched: {error}")
 
 
 def clear_remote(workspace: Workspace, remote: Remote) -> list[str]:
@@ -113,7 +128,7 @@ def _look_around(workspace: Workspace, remote: Remote) -> Newest | None:
     keep this clone from making its own.
     """
     known = {one.snapshot.commit for one in snapshots.listing(workspace)}
-    _fetch_unknown(workspace, remote, known)
+    _fetch_unknown(workspace, remote, known, limits.SNAPSHOTS_KEPT)
     unchecked = [one for one in snapshots.listing(workspace) if one.status == snapshots.UNCHECKED]
     best = snapshots.best_first(unchecked)[: limits.SNAPSHOTS_KEPT]
     if best:
@@ -123,8 +138,8 @@ def _look_around(workspace: Workspace, remote: Remote) -> Newest | None:
     return next((Newest(one.event_count, one.created_ts) for one in manifests if one), None)
 
 
-def _fetch_unknown(workspace: Workspace, remote: Remote, known: set[str]) -> None:
-    """Fetch the newest snapshots of the remote that this clone does not have."""
+def _fetch_unknown(workspace: Workspace, remote: Remote, known: set[str], count: int) -> None:
+    """Fetch the `count` newest snapshots of the remote that this clone does not have."""
     from grit.git.transport import fetch
 
     latest_ms = workspace.now_ms() + limits.CLOCK_AHEAD_MS_MAX
@@ -134,9 +149,7 @@ def _fetch_unknown(workspace: Workspace, remote: Remote, known: set[str]) -> Non
         key=name_ts,
         reverse=True,
     )
-    specs = [
-        f"+{ref}:{tracking_ref(remote.tracking, ref)}" for ref in refs[: limits.SNAPSHOTS_KEPT]
-    ]
+    specs = [f"+{ref}:{tracking_ref(remote.tracking, ref)}" for ref in refs[:count]]
     if specs:
         done = fetch(workspace.repository, remote.address, specs, workspace.ports.environ)
         if done.failed is not None:

@@ -163,6 +163,10 @@ class _Session:
         before = 0 if old is None else refresh(workspace, joining=False).place().event_count
         other = join.Other(f"the log of {self._remote.address}", theirs)
         done = join.take_in(workspace, [other], LOCK_WAIT_MS_MAX)
+        if old is None and not self._remote.bundle:
+            from grit.services.snapshot_upkeep import fetch_newest
+
+            fetch_newest(workspace, self._remote)
         if done:
             self._merged |= "joined" in done
             self._received += refresh(workspace).place().event_count - before

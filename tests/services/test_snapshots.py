@@ -16,7 +16,7 @@ from grit.core.errors import InvalidArgs, NotFound
 from grit.git.blob import Blob
 from grit.git.snapshots import SNAPSHOTS, list_snapshots, remove
 from grit.git.wal import Wal
-from grit.services import refresh, snapshot_check, snapshots
+from grit.services import actors, refresh, snapshot_check, snapshots
 from tests.core.builders import NOW_MS, created, event
 from tests.services.clinic import Patient
 from tests.services.snapshot_logs import (
@@ -130,8 +130,8 @@ def test_a_fresh_clone_reads_a_snapshot_beside_the_log(
     wanted = full(patient)
     clone = Patient(tmp_path / "clone")
     subprocess.run(["git", "clone", "-q", str(patient.folder), str(clone.folder)], check=True)
-    clone.data("init")
     workspace = clone.workspace()
+    actors.init(workspace)
     found = state(workspace, refresh.refresh(workspace))
     workspace.close()
     assert found == wanted
