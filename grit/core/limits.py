@@ -61,6 +61,11 @@ SHORT_ID_CHARS_MIN: Final = 7
 """Fewest hex digits of an id that are shown."""
 
 APPEND_RETRIES_MAX: Final = 64
+QUEUE_BYTES_MAX: Final = 1024 * 1024
+"""What waiting writers queue for one commit; who comes after that waits before deciding."""
+QUEUE_ENTRY_EVENTS_MAX: Final = 64
+QUEUE_ENTRY_BYTES_MAX: Final = 64 * 1024
+"""A larger write is committed alone."""
 LOCK_WAIT_MS_MAX: Final = 10_000
 READER_WAIT_MS_MAX: Final = 500
 """How long a command that only reads waits for another that is bringing the view up to date."""

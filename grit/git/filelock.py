@@ -9,8 +9,8 @@ from typing import Final
 from grit.core.errors import Busy, IoFailed
 from grit.core.limits import LOCK_WAIT_MS_MAX
 
-_NAP_MS_MIN: Final = 1
-_NAP_MS_MAX: Final = 50
+_NAP_MS_MIN: Final = 0.2
+_NAP_MS_MAX: Final = 20.0
 
 if sys.platform == "win32":
     import msvcrt
@@ -24,6 +24,11 @@ if sys.platform == "win32":
             return False
         return True
 
+    def unlock(fd: int) -> None:
+        """Give the lock back."""
+        os.lseek(fd, 1 << 20, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+
 else:
     import fcntl
 
@@ -35,6 +40,10 @@ else:
             return False
         return True
 
+    def unlock(fd: int) -> None:
+        """Give the lock back."""
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
 
 class FileLock:
     """An exclusive lock between processes and threads, as a context manager.
@@ -43,26 +52,21 @@ class FileLock:
     messages only. Raises Busy after `wait_ms_max`, IoFailed when the file cannot be locked.
     """
 
-    __slots__ = ("_fd", "_path", "_wait_ms_max")
+    __slots__ = ("_fd", "_nap_ms_max", "_path", "_pid", "_wait_ms_max", "held")
 
-    def __init__(self, path: str, wait_ms_max: int = LOCK_WAIT_MS_MAX) -> None:
-        """Remember the lock's file; nothing is opened before the lock is entered."""
+    def __init__(
+        self, path: str, wait_ms_max: int = LOCK_WAIT_MS_MAX, nap_ms_max: float = _NAP_MS_MAX
+    ) -> None:
+        """Remember the lock's file; nothing is opened before the lock is asked for."""
         self._path = path
         self._wait_ms_max = wait_ms_max
+        self._nap_ms_max = nap_ms_max
         self._fd: int | None = None
+        self._pid = 0
+        self.held = False
 
     def __enter__(self) -> "FileLock":
-        fd = self._open()
-        try:
-            self._wait(fd)
-            self._write_pid(fd)
-        except OSError as error:
-            os.close(fd)
-            raise IoFailed(f"cannot lock {self._path}: {error.strerror}") from error
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fd = fd
+        self.acquire()
         return self
 
     def __exit__(
@@ -71,9 +75,52 @@ class FileLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._fd is not None:
-            os.close(self._fd)  # the lock goes with the descriptor
-            self._fd = None
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lock, waiting for it; raises Busy and IoFailed."""
+        nap_ms: float = _NAP_MS_MIN
+        deadline = time.monotonic() + self._wait_ms_max / 1000
+        try:
+            while not self.try_acquire():
+                if time.monotonic() >= deadline:
+                    raise self.busy()
+                # The jitter keeps waiting processes from trying in step.
+                jitter = 0.5 + (time.monotonic_ns() // 1000 % 1000) / 1000
+                time.sleep(nap_ms * jitter / 1000)
+                nap_ms = min(nap_ms * 2, self._nap_ms_max)
+        except BaseException:
+            self.release()
+            raise
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free; `release` belongs to either answer. Raises IoFailed."""
+        if self._fd is None:
+            self._fd = self._open()
+        try:
+            self.held = try_lock(self._fd)
+            if self.held:
+                self._pid = os.getpid()
+                os.lseek(self._fd, 0, os.SEEK_SET)
+                os.write(self._fd, b"%d\n" % self._pid)
+        except OSError as error:
+            self.release()
+            raise IoFailed(f"cannot lock {self._path}: {error.strerror}") from error
+        return self.held
+
+    def release(self) -> None:
+        """Give the lock back; does nothing when it is not held."""
+        fd, self._fd = self._fd, None
+        held, self.held = self.held, False
+        if fd is not None:
+            if held and self._pid == os.getpid():
+                unlock(fd)  # a forked child may have the descriptor still
+            os.close(fd)
+
+    def busy(self) -> Busy:
+        """Return the error that names who holds the lock."""
+        pid = self._holder()
+        return Busy(f"busy (pid {pid}): another grit command is writing", pid=pid)
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
@@ -88,23 +135,9 @@ class FileLock:
                 f"cannot open the lock {self._path}: {error.strerror}", errno=error.errno
             ) from error
 
-    def _wait(self, fd: int) -> None:
-        nap_ms = _NAP_MS_MIN
-        deadline = time.monotonic() + self._wait_ms_max / 1000
-        while not try_lock(fd):
-            if time.monotonic() >= deadline:
-                pid = self._holder(fd)
-                raise Busy(f"busy (pid {pid}): another grit command is writing", pid=pid)
-            # The jitter keeps waiting processes from trying in step.
-            jitter = 0.5 + (time.monotonic_ns() // 1000 % 1000) / 1000
-            time.sleep(nap_ms * jitter / 1000)
-            nap_ms = min(nap_ms * 2, _NAP_MS_MAX)
-
-    def _holder(self, fd: int) -> str:
-        os.lseek(fd, 0, os.SEEK_SET)
-        text = os.read(fd, 20).split(b"\n", 1)[0]
+    def _holder(self) -> str:
+        if self._fd is None:
+            return "unknown"
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        text = os.read(self._fd, 20).split(b"\n", 1)[0]
         return text.decode() if text.isdigit() else "unknown"
-
-    def _write_pid(self, fd: int) -> None:
-        os.lseek(fd, 0, os.SEEK_SET)
-        os.write(fd, b"%d\n" % os.getpid())

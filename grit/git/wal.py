@@ -125,7 +125,7 @@ class Wal:
         mode = self.config.shared_mode
         if not swap_ref(self.repository, self.ref, old, new, shared_mode=mode, notices=notices):
             raise HeadMoved("another writer moved the log; try again")
-        self._sync_ref()
+        self.sync_ref()
         self._dialect = None
         if old is None:
             return "adopted"
@@ -142,21 +142,19 @@ class Wal:
         actor_id: bytes,
         event_count: int,
         attachments: Mapping[str, bytes] | None = None,
+        author: str | None = None,
     ) -> Appended:
         """Write chunks and attachments (by SHA-256 in hex) as commits on `old`, then move the ref.
 
-        The caller holds `lock()`. Raises HeadMoved when the ref is not at `old` any more, with
-        nothing visible; IoFailed, Busy, WalDamaged or GitFailed with the head unchanged.
+        `author` is `Name <email>`, when it is not who acts here (`person`). The caller holds
+        `lock()`. Raises HeadMoved when the ref is not at `old` any more, with nothing visible;
+        IoFailed, Busy, WalDamaged or GitFailed with the head unchanged.
         """
         if read_ref(self.repository, self.ref) != old:
             raise HeadMoved("another writer moved the log; try again")
         from grit.git.dialects import Request
-        from grit.git.gitconfig import identity
 
-        people = tuple(
-            "{} <{}>".format(*identity(self.config, self._environ, role, actor_id))
-            for role in ("author", "committer")
-        )
+        people = (author or self.person("author", actor_id), self.person("committer", actor_id))
         request = Request(
             tuple(chunks),
             message,
@@ -165,9 +163,16 @@ class Wal:
             actor_id,
             event_count,
             _checked(attachments or {}),
-            (people[0], people[1]),
+            people,
         )
         return self._publish(request, old)
+
+    def person(self, role: str, actor_id: bytes) -> str:
+        """Return `Name <email>` of the "author" or the "committer", as git would name them."""
+        from grit.git.gitconfig import identity
+
+        name, email = identity(self.config, self._environ, role, actor_id)
+        return f"{name} <{email}>"
 
     def _publish(self, request: Request, old: str | None) -> Appended:
         from grit.git.objects import ObjectWriter
@@ -194,9 +199,9 @@ class Wal:
         )
         if not moved:
             raise HeadMoved("another writer moved the log; try again")
-        return Appended(head, tuple(journal), tuple(notices), self._sync_ref())
+        return Appended(head, tuple(journal), tuple(notices), self.sync_ref())
 
-    def _sync_ref(self) -> bool:
+    def sync_ref(self) -> bool:
         """Make the ref's name durable too, where objects are; False when that fails."""
         config = self.config
         hardened = config.durable and config.durable_refs

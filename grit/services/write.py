@@ -1,22 +1,35 @@
 """The one write path: decide under the lock, seal, append to the log, show in the view."""
 
+import sys
 from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import cache
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from grit.core import codec
 from grit.core.clock import next_ts
-from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed, NotFound
-from grit.core.events import ACTOR_ANNOUNCED, SHARED_TAG_MAX, Draft, Event, Payload, kind_name
+from grit.core.errors import Conflict, GritError, NotFound
+from grit.core.events import ACTOR_ANNOUNCED, Draft, Event, Payload
 from grit.core.fold import advance, fold, summarise
 from grit.core.ids import EventId, IssueId
 from grit.core.issue import Issue, Summary
-from grit.core.limits import APPEND_RETRIES_MAX, CLOCK_AHEAD_MS_MAX
+from grit.core.limits import (
+    APPEND_RETRIES_MAX,
+    CLOCK_AHEAD_MS_MAX,
+    QUEUE_BYTES_MAX,
+    QUEUE_ENTRY_BYTES_MAX,
+    QUEUE_ENTRY_EVENTS_MAX,
+)
+from grit.git.spool import Entry, Spool, Ticket, place_of
 from grit.services.actors import Signer, signer
+from grit.services.append import Label, append_events, check_policy
 from grit.services.find import resolve
-from grit.services.refresh import refresh, show_append
+from grit.services.pending import Pending
+from grit.services.queue import commit, follow, forget, lead, settle
+from grit.services.refresh import refresh
 from grit.services.workspace import Workspace
 from grit.view.reader import ViewReader
+from grit.view.trust import ViewDoubt
 
 T = TypeVar("T")
 
@@ -31,10 +44,17 @@ class Written(NamedTuple):
 class Transaction:
     """A state to decide on: the view, plus what this command has already decided."""
 
-    def __init__(self, reader: ViewReader, sign_in: Callable[[], Signer], now_ms: int) -> None:
+    def __init__(
+        self,
+        reader: ViewReader,
+        sign_in: Callable[[], Signer],
+        now_ms: int,
+        queued: Pending | None = None,
+    ) -> None:
         """Start with nothing decided; `now_ms` is the wall clock, unix milliseconds.
 
         `sign_in` tells who writes; a command that is refused before it writes never asks.
+        `queued` is what other writers wait to store, and comes before what is decided here.
         """
         self.reader = reader
         self.events: list[Event] = []
@@ -47,6 +67,7 @@ class Transaction:
         self._rows: dict[IssueId, Summary] = {}
         self._seen: dict[IssueId, int | None] = {}
         self._pending: dict[IssueId, list[Event]] = {}
+        self._queued = queued
 
     @property
     def author(self) -> Signer:
@@ -54,14 +75,19 @@ class Transaction:
         if self._author is None:
             author = self._author = self._sign_in()
             known = self.reader.actor(author.actor_id)
-            self._parent = known.last_event_id if known else None
             # An actor's times rise over all issues, so that its last event, the next parent, is
             # plain. A forged one far ahead must not drag them along.
             near = known is not None and known.last_ts <= self._now_ms + CLOCK_AHEAD_MS_MAX
+            self._parent = known.last_event_id if known else None
             self._last_ms = known.last_ts if known and near else None
             announced = known is not None and (
                 known.certified if author.seed else known.announced_ts is not None
             )
+            tip = self._queued.tip(author.actor_id) if self._queued else None
+            if self._queued and tip:
+                announced = announced or self._queued.announces(author.actor_id)
+                if known is None or (tip[0], tip[2]) > (known.last_ts, known.last_event_id):
+                    self._last_ms, _, self._parent = tip
             if author.announcement is not None and not announced:
                 self._seal(IssueId(author.actor_id), ACTOR_ANNOUNCED, author.announcement)
         return self._author
@@ -79,7 +105,22 @@ class Transaction:
 
     def find(self, issue_id: IssueId) -> Summary | None:
         """Return the summary as this command has left it, or None."""
-        return self._rows.get(issue_id) or self.reader.summary(issue_id)
+        row = self._rows.get(issue_id)
+        if row is not None:
+            return row
+        row = self.reader.summary(issue_id)
+        queued = self._queued.events_of(issue_id) if self._queued else ()
+        if not queued:
+            return row
+        if row is None:
+            row = summarise(self._events_of(issue_id))
+        else:
+            # The view may have taken some of them in since.
+            last = row.last
+            row = advance(row, [event for event in queued if event.order > last])
+        if row is not None:
+            self._rows[issue_id] = row
+        return row
 
     def summary(self, issue_id: IssueId) -> Summary:
         """Return the summary as this command has left it; raise NotFound without one."""
@@ -90,15 +131,25 @@ class Transaction:
 
     def issue(self, issue_id: IssueId) -> Issue:
         """Return the whole issue as this command has left it; raise NotFound without one."""
-        events = [*self.reader.events_of(issue_id), *self._pending.get(issue_id, ())]
-        issue = fold(sorted(events, key=lambda event: event.order))
+        issue = fold(self._events_of(issue_id))
         if issue is None:
             raise NotFound(f"no issue '{issue_id.hex()}'", id=issue_id.hex())
         return issue
 
     def pending_rows(self) -> list[Summary]:
-        """Return the summaries that this command has changed."""
+        """Return the summaries that this command has changed, or others before it."""
+        for issue_id in self._queued.issue_ids() if self._queued else ():
+            self.find(issue_id)
         return list(self._rows.values())
+
+    def _events_of(self, issue_id: IssueId) -> list[Event]:
+        """Return all events of an issue in their order, each once."""
+        events = [*self.reader.events_of(issue_id), *self._pending.get(issue_id, ())]
+        if self._queued:
+            known = {event.event_id for event in events}
+            queued = self._queued.events_of(issue_id)
+            events += [event for event in queued if event.event_id not in known]
+        return sorted(events, key=lambda event: event.order)
 
     def add(self, drafts: Sequence[Draft]) -> Sequence[Event]:
         """Seal the drafts and let later decisions of this command see them."""
@@ -117,7 +168,7 @@ class Transaction:
     def _seal(self, issue_id: IssueId, tag: int, payload: Payload) -> Event:
         author = self.author
         if issue_id not in self._seen:
-            row = self.reader.summary(issue_id)
+            row = self.find(issue_id)
             self._seen[issue_id] = row.updated_ts if row else None
         ts = next_ts(next_ts(self._now_ms, self._last_ms), self._seen[issue_id])
         self._seen[issue_id] = self._last_ms = ts
@@ -128,13 +179,6 @@ class Transaction:
         return event
 
 
-def _from_hex(text: str) -> IssueId:
-    try:
-        return IssueId(bytes.fromhex(text))
-    except ValueError:
-        return IssueId(b"")
-
-
 def write(
     workspace: Workspace, work: Callable[[Transaction], T], subject: Callable[[T], str]
 ) -> tuple[T, Written]:
@@ -143,26 +187,148 @@ def write(
     `work` may run again when another writer was faster; `subject` makes the log's one line.
     Raises what `work` raises, Busy, Conflict, IoFailed or WalDamaged; then nothing is stored.
     """
-
-    @cache
-    def sign_in() -> Signer:
-        author = signer(workspace)
-        if workspace.wal.dialect.shared:
-            # An announcement cannot be stored there, so nobody could verify a signature.
-            author = author._replace(announcement=None, seed=None)
-        return author
-
-    with workspace.wal.lock():
+    request = _Request(workspace, work, subject)
+    if sys.platform != "win32" and not workspace.wal.dialect.shared:
         for _ in range(APPEND_RETRIES_MAX):
-            reader = refresh(workspace, to_write=True)
-            transaction = Transaction(reader, sign_in, workspace.now_ms())
-            result = work(transaction)
-            if not transaction.decided:
-                return result, Written((), reader.head())
-            head = _append(workspace, reader.head(), transaction, subject(result))
-            if head is not None:
-                return result, Written(transaction.events, head)
-    raise Conflict("the log moved too often while appending; try again")
+            outcome = request.queued()
+            if isinstance(outcome, tuple):
+                return outcome
+            if outcome is _Retry.ALONE:
+                break
+    return request.alone()
+
+
+class _Retry(Enum):
+    """How a write that could not be queued goes on."""
+
+    AGAIN = "what it was decided on was not stored"
+    ALONE = "it must have the log for itself"
+
+
+class _Request(Generic[T]):
+    """One write: what to decide, and how its line in the log reads."""
+
+    __slots__ = ("_spool", "_subject", "_work", "_workspace", "sign_in")
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        work: Callable[[Transaction], T],
+        subject: Callable[[T], str],
+    ) -> None:
+        self._workspace = workspace
+        self._work = work
+        self._subject = subject
+        self._spool = Spool(workspace.repository)
+
+        @cache
+        def sign_in() -> Signer:
+            author = signer(workspace)
+            if workspace.wal.dialect.shared:
+                # An announcement cannot be stored there, so nobody could verify a signature.
+                author = author._replace(announcement=None, seed=None)
+            return author
+
+        self.sign_in = sign_in
+
+    def queued(self) -> "tuple[T, Written] | _Retry":
+        """Decide on the log and on what waits for it; commit if the log is free, else queue."""
+        workspace, spool = self._workspace, self._spool
+        lock = workspace.wal.lock()
+        try:
+            with spool.lock():
+                leading = lock.try_acquire()
+                queued = spool.read()
+                if queued.waiting_bytes > QUEUE_BYTES_MAX or (leading and queued.taken):
+                    return _Retry.ALONE
+                try:
+                    reader = refresh(workspace, to_write=True) if leading else self._reader()
+                    pending = Pending(reader, queued)
+                    result, transaction = self._decide(reader, pending)
+                except (GritError, ViewDoubt):
+                    if leading and not queued.entries:
+                        raise
+                    return _Retry.ALONE  # what refuses it may never be stored
+                if not transaction.decided:
+                    if leading and not queued.entries:
+                        return result, Written((), reader.head())
+                    return _Retry.ALONE
+                entry = self._entry(transaction, pending, self._subject(result))
+                if entry is None:
+                    return _Retry.ALONE
+                check_policy(workspace, transaction.events, transaction.author)
+                ticket = spool.append(entry, queued)
+                if leading:
+                    self._take(ticket)
+            try:
+                taken = (*queued.waiting, entry)
+                if leading:
+                    stored = entry.last in commit(workspace, spool, reader, taken)
+                    stored = stored or lead(workspace, spool, ticket, entry.last)
+                else:
+                    place = len(queued.entries)
+                    stored = follow(workspace, spool, ticket, entry.last, place)
+            finally:
+                ticket.close()
+        finally:
+            lock.release()
+        if not stored:
+            return _Retry.AGAIN
+        return result, Written(transaction.events, workspace.wal.head())
+
+    def alone(self) -> tuple[T, Written]:
+        """Commit what waits, then decide and append with nobody else at it."""
+        workspace = self._workspace
+        with workspace.wal.lock(), self._spool.lock():
+            for _ in range(APPEND_RETRIES_MAX):
+                reader = settle(workspace, self._spool)
+                result, transaction = self._decide(reader, None)
+                if not transaction.decided:
+                    return result, Written((), reader.head())
+                events, attachments = transaction.events, transaction.attachments
+                check_policy(workspace, events, transaction.author)
+                label = Label(self._subject(result), transaction.author.actor_id)
+                head = append_events(workspace, reader.head(), events, label, attachments)
+                if head is not None:
+                    return result, Written(events, head)
+        raise Conflict("the log moved too often while appending; try again")
+
+    def _take(self, ticket: Ticket) -> None:
+        try:
+            self._spool.take()
+        except BaseException as failure:
+            forget(lambda: self._spool.withdraw(ticket), failure)
+            ticket.close()
+            raise
+
+    def _reader(self) -> ViewReader:
+        """Return a reader of the view as it is: the queue says what is newer."""
+        return ViewReader(self._workspace.database)
+
+    def _decide(self, reader: ViewReader, pending: Pending | None) -> tuple[T, Transaction]:
+        transaction = Transaction(reader, self.sign_in, self._workspace.now_ms(), pending)
+        return self._work(transaction), transaction
+
+    def _entry(self, transaction: Transaction, pending: Pending, subject: str) -> Entry | None:
+        """Return what to queue; None for what is too much to share a commit."""
+        events = transaction.events
+        if transaction.attachments or len(events) > QUEUE_ENTRY_EVENTS_MAX:
+            return None
+        chunk = codec.encode_chunk(events)
+        if len(chunk) > QUEUE_ENTRY_BYTES_MAX:
+            return None
+        actor_id = transaction.author.actor_id
+        return Entry(
+            pending.known_count,
+            len(events),
+            int(any(event.tag == ACTOR_ANNOUNCED for event in events)),
+            pending.after,
+            place_of(events[-1]),
+            b"".join({event.issue_id for event in events}),
+            subject.encode(errors="replace"),
+            self._workspace.wal.person("author", actor_id).encode(errors="replace"),
+            chunk,
+        )
 
 
 def store(
@@ -177,90 +343,23 @@ def store(
     `author` is who imports; `attachments`: contents by SHA-256 in hex, stored with the first of
     the new events.
     """
-    with workspace.wal.lock():
+    spool = Spool(workspace.repository)
+    with workspace.wal.lock(), spool.lock():
         for _ in range(APPEND_RETRIES_MAX):
-            reader = refresh(workspace, to_write=True)
+            reader = settle(workspace, spool)
             fresh = [event for event in events if not reader.has_event(event)]
             if not fresh:
                 return Written((), reader.head())
-            contents = attachments or {}
-            head = _publish(workspace, reader.head(), fresh, contents, subject, author)
+            check_policy(workspace, fresh, author)
+            label = Label(subject, author.actor_id)
+            head = append_events(workspace, reader.head(), fresh, label, attachments)
             if head is not None:
                 return Written(fresh, head)
     raise Conflict("the log moved too often while appending; try again")
 
 
-def _append(
-    workspace: Workspace, old: str | None, transaction: Transaction, subject: str
-) -> str | None:
-    return _publish(
-        workspace,
-        old,
-        transaction.events,
-        transaction.attachments,
-        subject,
-        transaction.author,
-    )
-
-
-def _publish(
-    workspace: Workspace,
-    old: str | None,
-    events: Sequence[Event],
-    attachments: dict[str, bytes],
-    subject: str,
-    author: Signer,
-) -> str | None:
-    """Append in one or several commits; None when the ref had moved before the first."""
-    from grit.git.wal import HeadMoved
-
-    if author.lock_policy != "off":
-        from grit.services.lease_policy import check_leases
-
-        check_leases(workspace, events, author)
-    wal = workspace.wal
-    events = _fit_dialect(workspace, events)
-    chunks = list(codec.split_chunks(events, wal.dialect.magic))
+def _from_hex(text: str) -> IssueId:
     try:
-        appended = wal.append(
-            chunks,
-            old=old,
-            message=subject,
-            trailers=(),
-            ts_unix_ms=events[-1].ts_unix_ms,
-            actor_id=author.actor_id,
-            event_count=len(events),
-            attachments=attachments,
-        )
-    except HeadMoved:
-        return None
-    for notice in appended.notices:
-        workspace.notice(notice)
-    if not appended.durable:
-        workspace.notice("stored, but the system did not confirm that it is on the disk")
-    show_append(workspace, events, old, appended.head, appended.objects)
-    _invite_gc(workspace)
-    return appended.head
-
-
-def _invite_gc(workspace: Workspace) -> None:
-    from grit.git.upkeep import invite_gc
-
-    try:
-        invite_gc(workspace.repository, workspace.wal.config)
-    except (GitFailed, IoFailed) as failure:
-        workspace.notice(f"stored; git gc could not be started ({failure.message})")
-
-
-def _fit_dialect(workspace: Workspace, events: Sequence[Event]) -> Sequence[Event]:
-    """Leave out or refuse what the log's dialect cannot hold."""
-    if not workspace.wal.dialect.shared:
-        return events
-    fitting = [event for event in events if event.tag != ACTOR_ANNOUNCED]
-    for event in fitting:
-        if event.tag > SHARED_TAG_MAX:
-            raise InvalidArgs(
-                f"this log is shared with a tool that does not know {kind_name(event.tag)}; "
-                "grit does not write it here"
-            )
-    return fitting
+        return IssueId(bytes.fromhex(text))
+    except ValueError:
+        return IssueId(b"")

@@ -1,6 +1,6 @@
 """Reading the view: plain values out, one short transaction a question (spec/view.md)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -143,6 +143,15 @@ class ViewReader:
         with self._database.reading() as txn:
             seq = txn.get(keys.event_order(event))
             return None if seq is None else get_event(txn, seq)
+
+    def standing(self, places: Sequence[bytes]) -> tuple[int, list[bool]]:
+        """Return how many events the view holds, and whether it holds those at the places.
+
+        A place: issue, time (u64 big-endian), actor, event id; all is of one moment.
+        """
+        with self._database.reading() as txn:
+            held = [txn.get(keys.ORDER + place) is not None for place in places]
+            return get_meta(txn).next_seq, held
 
     def resolve(self, prefix: str) -> list[IssueId]:
         """Return the issues whose ids start with the hex digits, in the order of their ids."""
