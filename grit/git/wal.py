@@ -122,8 +122,16 @@ class Wal:
             return None
         check_is_log(self.repository, theirs)
         new = theirs if old is None or how == "behind" else write_join(self, old, theirs)
-        mode = self.config.shared_mode
-        if not swap_ref(self.repository, self.ref, old, new, shared_mode=mode, notices=notices):
+        moved = swap_ref(
+            self.repository,
+            self.ref,
+            old,
+            new,
+            shared_mode=self.config.shared_mode,
+            notices=notices,
+            sync=self.config.durable_refs,
+        )
+        if not moved:
             raise HeadMoved("another writer moved the log; try again")
         self.sync_ref()
         self._dialect = None
