@@ -225,6 +225,9 @@ def _report(context: Context, error: GritError, args: list[str]) -> int:
         except OSError:
             forget(sys.stdout)  # stdout itself is what failed: stderr is left to say so
     context.terminal.notice(f"grit: {error.message}")
-    if error.code not in ("invalid_args", "not_found", "conflict"):
+    # What went wrong with a remote has its advice in the message.
+    if error.code not in ("invalid_args", "not_found", "conflict") and (
+        "remote" not in error.details
+    ):
         context.terminal.notice(row.advice)
     return row.exit_status

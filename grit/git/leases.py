@@ -12,8 +12,8 @@ from grit.git.catfile import CatFile
 from grit.git.objects import commit_links, read_loose, tree_entries
 from grit.git.process import run
 from grit.git.refs import read_ref, swap_ref
-from grit.git.remotes import tracking_ref
 from grit.git.repository import Repository
+from grit.git.tracking import tracking_ref
 from grit.git.wal import Wal
 
 LOCK_FILE: Final = "lock.json"

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from grit.core.errors import GitFailed, InvalidArgs
 from grit.git.gitconfig import GitConfig
 from grit.git.process import run
-from grit.git.refs import refs_below
 from grit.git.repository import Repository
+from grit.git.tracking import tracking_ref
 
 
 def list_remotes(config: GitConfig) -> list[str]:
@@ -29,13 +29,6 @@ class Remote(NamedTuple):
     configured: bool
     bundle: bool
     """A file, which can only be read."""
-
-
-class Tracked(NamedTuple):
-    """Heads of remote logs by remote, and the stamp of packed-refs."""
-
-    heads: dict[str, str]
-    packed: str
 
 
 def find_remote(config: GitConfig, text: str, directory: str = ".") -> Remote:
@@ -73,29 +66,6 @@ def sync_remote(config: GitConfig, chosen: str | None = None) -> str | None:
             "'grit config set sync.remote NAME'"
         )
     return known[0]
-
-
-def tracking_ref(remote: str, ref: str) -> str:
-    """Return where the state of `ref` on that remote is recorded, outside the log's own folder."""
-    root, _, name = ref.removeprefix("refs/").partition("/")
-    return f"refs/{root}-remotes/{remote}/{name}"
-
-
-def tracked_heads(repository: Repository, ref: str, packed_seen: str | None = None) -> Tracked:
-    """Return the heads of the remotes' logs as they were last fetched.
-
-    Those in packed-refs are left out when its stamp is `packed_seen`: they are known then.
-    """
-    folder, _, name = ref.removeprefix("refs/").partition("/")
-    prefix = f"refs/{folder}-remotes/"
-    below = refs_below(repository, prefix, packed_seen)
-    ending = f"/{name}"
-    heads = {
-        found.removeprefix(prefix).removesuffix(ending): oid
-        for found, oid in below.ids.items()
-        if found.endswith(ending)
-    }
-    return Tracked(heads, below.packed)
 
 
 def fetch_refspec(remote: str, ref: str) -> str:

@@ -19,7 +19,9 @@ WORDS_CHARS_MAX: Final = 2_000
 """How much of what the other side said is kept."""
 _PROGRESS: Final = re.compile(r"(?:remote: )?(\w[\w ]*):\s+\d+% \((\d+)/(\d+)\)")
 _CHATTER: Final = re.compile(
-    r"(hint:|To |From |remote: *$|error: failed to push some refs|Everything up-to-date"
+    r"(hint:|To |From |remote: *$|(fatal: )?Could not read from remote repository"
+    r"|Please make sure you have the correct|and the repository exists"
+    r"|error: failed to push some refs|Everything up-to-date"
     r"|(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Unpacking|Writing|Total)\b)"
 )
 _MISSING: Final = re.compile(r"couldn't find remote ref|remote ref does not exist", re.IGNORECASE)

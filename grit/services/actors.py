@@ -160,7 +160,8 @@ def adopt_log(workspace: Workspace, added: list[str]) -> str | None:
     A log that is here already stays as it is.
     """
     from grit.git.refs import read_ref
-    from grit.git.remotes import find_remote, list_remotes, tracking_ref
+    from grit.git.remotes import find_remote, list_remotes
+    from grit.git.tracking import tracking_ref
     from grit.git.transport import fetch
     from grit.services.join import Other, take_in
     from grit.services.snapshot_upkeep import fetch_newest

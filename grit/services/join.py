@@ -62,7 +62,7 @@ class News(NamedTuple):
 
 def look(workspace: Workspace, head: str | None, place: Place) -> News | None:
     """Return what the remote-tracking refs hold when any of it is new; a few file operations."""
-    from grit.git.remotes import tracked_heads
+    from grit.git.tracking import tracked_heads
 
     repository, ref = workspace.repository, workspace.wal.ref
     tracked = tracked_heads(repository, ref, place.packed)

@@ -11,7 +11,8 @@ from grit.core.lease import Lease
 from grit.core.limits import LEASE_ROUNDS_MAX, LEASE_WAIT_MS_MAX
 from grit.git import leases as refs
 from grit.git.leases import LockRef
-from grit.git.remotes import Remote, find_remote, sync_remote, tracking_ref
+from grit.git.remotes import Remote, find_remote, sync_remote
+from grit.git.tracking import tracking_ref
 from grit.services.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from grit.core import limits
 from grit.core.errors import GitFailed, GritError
 from grit.git.actors import load_config
 from grit.git.refs import GRIT_REF
-from grit.git.remotes import tracking_ref
 from grit.git.snapshots import SNAPSHOTS, Snapshot, count_commits, name_ts, remove
+from grit.git.tracking import tracking_ref
 from grit.services import snapshot_check as check
 from grit.services import snapshots
 from grit.services.snapshot_check import Newest

@@ -16,6 +16,7 @@ from grit.core.limits import (
 )
 from grit.git import remotes
 from grit.git.remotes import Remote
+from grit.git.tracking import tracking_ref
 from grit.git.transport import Pushed, Update
 from grit.services.workspace import Workspace
 
@@ -129,7 +130,7 @@ class _Session:
         if missing and wal.head() is None and not self._fetch_ref(GRITE_REF):
             wal.ref, missing = GRITE_REF, False
         if not missing:
-            return read_ref(self._repository, remotes.tracking_ref(remote.tracking, wal.ref))
+            return read_ref(self._repository, tracking_ref(remote.tracking, wal.ref))
         if self._agreed is not None:
             self._workspace.notice(
                 f"{remote.address} has no log any more: removed there, or by a 'git push --mirror' "
@@ -143,13 +144,17 @@ class _Session:
         from grit.git.transport import fetch
 
         ports, remote = self._workspace.ports, self._remote
-        tracking = remotes.tracking_ref(remote.tracking, ref)
+        tracking = tracking_ref(remote.tracking, ref)
         fetched = fetch(
             self._repository, remote.address, [f"+{ref}:{tracking}"], ports.environ, ports.progress
         )
         if fetched.failed is None or fetched.missing:
             return fetched.missing
-        raise GitFailed(f"cannot fetch from {remote.address}: {fetched.failed}")
+        raise GitFailed(
+            f"cannot fetch from {remote.address}: {fetched.failed}\n"
+            "nothing is lost here: sync again when it can be reached",
+            remote=remote.address,
+        )
 
     def _take_in(self, theirs: str) -> None:
         workspace = self._workspace
@@ -191,7 +196,7 @@ class _Session:
         )
         if outcome.done:
             self._sent = self._count_sent(ours, theirs)
-            _record(self._workspace, remotes.tracking_ref(remote.tracking, ref), ours)
+            _record(self._workspace, tracking_ref(remote.tracking, ref), ours)
         return outcome
 
     def _check_refusal(self, outcome: Pushed, *, pull: bool) -> None:
@@ -207,7 +212,8 @@ class _Session:
     def _refused(self, outcome: Pushed) -> GitFailed:
         return GitFailed(
             f"cannot push to {self._remote.address}: {outcome.words}\n"
-            "nothing is lost here: the events stay, and the next sync sends them"
+            "nothing is lost here: the events stay, and the next sync sends them",
+            remote=self._remote.address,
         )
 
     def _wait(self, attempt: int) -> None:

@@ -4,8 +4,9 @@ import pytest
 
 from grit.git import upkeep
 from grit.git.gitconfig import GitConfig, load_git_config
-from grit.git.remotes import add_refspec, fetch_refspec, has_refspec, list_remotes, tracking_ref
+from grit.git.remotes import add_refspec, fetch_refspec, has_refspec, list_remotes
 from grit.git.repository import discover
+from grit.git.tracking import tracking_ref
 from grit.git.upkeep import count_sampled_objects, invite_gc
 
 REF = "refs/grit/wal"
