@@ -46,21 +46,23 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def git(folder: Path, environ: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+def git(
+    folder: Path, environ: Mapping[str, str], *words: str, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run git in a folder and return what it did, whatever its status."""
     return subprocess.run(
         ["git", "-C", str(folder), "-c", "gc.auto=0", *words],
         env=dict(environ),
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
     )
 
 
-def git_ok(folder: Path, environ: Mapping[str, str], *words: str) -> str:
+def git_ok(folder: Path, environ: Mapping[str, str], *words: str, stdin: str = "") -> str:
     """Run git and return what it printed; a failure fails the run."""
-    done = git(folder, environ, *words)
+    done = git(folder, environ, *words, stdin=stdin)
     assert done.returncode == 0, f"git {' '.join(words)}: {done.stderr}"
     return done.stdout.strip()
 

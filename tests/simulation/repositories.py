@@ -1,5 +1,6 @@
 """Real repositories from one seed: services and plain git side by side, killed and restored."""
 
+import json
 import shutil
 import tempfile
 from collections import Counter
@@ -8,9 +9,13 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from grit.core import lease as rules
 from grit.core.errors import Conflict, GritError, InvalidArgs, NotFound
-from grit.core.ids import ActorId, EventId, IssueId
-from grit.services.refresh import rebuild, refresh
+from grit.core.ids import EventId, IssueId
+from grit.services import leases, snapshots
+from grit.services.actors import signer
+from grit.services.leases import Wish
+from grit.services.refresh import rebuild, rebuild_from_snapshot, refresh
 from grit.services.sync import sync
 from grit.services.workspace import Workspace
 from grit.services.write import Written, store, write
@@ -33,7 +38,11 @@ STEPS = 50
 """Of a run, unless told otherwise."""
 CLONES_MAX = 4
 ACTORS = 3
-FUSE_MAX = {"write": 140, "sync": 400, "rebuild": 100}
+RACERS = 4
+LEASE_MS = 600_000
+LEASE_SKEW_MS = HOUR_MS
+"""More than clocks may differ before an expired lease is taken over."""
+FUSE_MAX = {"write": 140, "sync": 400, "rebuild": 100, "snapshot": 100}
 """About how many boundaries a command has."""
 _CONFIG = """[user]
     name = Sim Example
@@ -74,6 +83,8 @@ class Repositories:
         self.perhaps: set[EventId] = set()
         """Acknowledged where the only copy went back to a backup."""
         self.times_stored: Counter[EventId] = Counter()
+        self.lies: set[str] = set()
+        """Commits of snapshots that are false."""
 
     def note(self, text: str) -> None:
         """Write down what happens, for the report of a failure."""
@@ -116,7 +127,7 @@ class Repositories:
             for event, _ in refresh(workspace).all_events():
                 known.setdefault(event.issue_id, []).append(event.ts_unix_ms)
             events = foreign(str(self.pick.getrandbits(64)), self.now_ms, known)
-            written = store(workspace, events, "import", ActorId(bytes.fromhex(self.actors[0])))
+            written = store(workspace, events, "import", signer(workspace))
         self.stored([event.event_id for event in written.events])
 
     def rush(self, clone: Clone) -> None:
@@ -240,6 +251,79 @@ class Repositories:
     def shift_clock(self, clone: Clone) -> None:
         clone.clock_ms = self.pick.choice((0, 1, -1)) * self.pick.randint(0, 40 * HOUR_MS)
 
+    # Snapshots and leases
+
+    def snapshot(self, clone: Clone) -> None:
+        with clone.opened() as workspace:
+            snapshots.create(workspace)
+
+    def killed_snapshot(self, clone: Clone) -> None:
+        self._kill("snapshot", clone, snapshots.create)
+
+    def lie(self, clone: Clone) -> None:
+        """Put a snapshot into the remote that stands for more of the log than it holds."""
+        with clone.opened() as workspace:
+            ref = snapshots.create(workspace).refs[0]
+        self.write(clone)
+        manifest = json.loads(clone.git("show", f"{ref}:snapshot.json").stdout)
+        manifest["wal_head"], known = clone.head(), manifest["wal_head"]
+        if manifest["wal_head"] == known:
+            return
+        blob = self._put(clone, "blob", json.dumps(manifest))
+        listed = clone.git("ls-tree", ref).stdout.splitlines()
+        lines = [line for line in listed if not line.endswith("\tsnapshot.json")]
+        lines.append(f"100644 blob {blob}\tsnapshot.json")
+        tree = self._put(clone, "tree", "\n".join(lines))
+        false = git_ok(clone.folder, self.environ, "commit-tree", "-m", "false", tree)
+        name = f"refs/grit/snapshots/{self.now_ms + 1}"
+        clone.git("push", "-q", "origin", f"{false}:{name}")
+        clone.git("update-ref", name, false)
+        self.lies.add(false)
+        self.met["snapshots that lie"] += 1
+
+    def _put(self, clone: Clone, kind: str, text: str) -> str:
+        words = ("mktree",) if kind == "tree" else ("hash-object", "-w", "--stdin")
+        return git_ok(clone.folder, self.environ, *words, stdin=text)
+
+    def verify_snapshots(self, clone: Clone) -> None:
+        """Compare all snapshots with the log; one that lies is not believed."""
+        with clone.opened() as workspace:
+            listed = snapshots.verify(workspace)
+        believed = {one.snapshot.commit for one in listed if one.usable}
+        assert not believed & self.lies, "a false snapshot is believed"
+        self.met["snapshots believed"] += len(believed)
+
+    def rebuild_from_snapshot(self, clone: Clone) -> None:
+        with clone.opened() as workspace:
+            self.met["snapshots used"] += rebuild_from_snapshot(workspace)[1] is not None
+
+    def race_for_a_lease(self, _: Clone) -> None:
+        """Let sessions of several clones, their clocks alike, want one lease at once: one wins."""
+        resource = rules.parse_resource(f"path:race{self.pick.randrange(2)}")
+        racers = [(self.pick.choice(self.clones), f"{n:032x}") for n in range(RACERS)]
+
+        def race(clone: Clone, nonce: str) -> bool:
+            clone.now_ms, clone.clock_ms = self.now_ms, 0
+            with clone.opened() as workspace:
+                wish = Wish(resource, leases.holder(workspace, nonce), LEASE_MS)
+                try:
+                    leases.acquire(workspace, wish)
+                except Conflict:
+                    return False
+            return True
+
+        children = [start_child(partial(race, *racer)) for racer in racers]
+        won = [join_child(child) for child in children]
+        assert sum(won) == 1, f"{sum(won)} of {RACERS} racers have the lease"
+        if self.pick.random() < 0.5:
+            clone, nonce = racers[won.index(True)]
+            clone.clock_ms = 0
+            clone.now_ms = self.now_ms
+            with clone.opened() as workspace:
+                leases.release(workspace, resource, leases.holder(workspace, nonce))
+        else:
+            self.now_ms += 2 * LEASE_MS + LEASE_SKEW_MS
+
     # Looking
 
     def _in_hub(self) -> set[EventId]:
@@ -291,6 +375,9 @@ def check(world: Repositories) -> None:
         with clone.opened() as workspace:
             rebuild(workspace)
         assert clone.exported()[1] == shown[clone.name], f"{clone.name}: the view is no rebuild"
+        with clone.opened() as workspace:
+            world.met["snapshots used"] += rebuild_from_snapshot(workspace)[1] is not None
+        assert clone.exported()[1] == shown[clone.name], f"{clone.name}: a snapshot changed it"
         stored = clone.events()
         ids = {EventId(bytes.fromhex(event["event_id"])) for event in document["events"]}
         assert ids == set(stored), f"{clone.name}: the view has other events than the log"
@@ -328,6 +415,12 @@ _STEPS: dict[str, tuple[int, Callable[[Repositories, Clone], None]]] = {
     "view deleted": (3, Repositories.drop_view),
     "ref moved back": (1, Repositories.rewind),
     "remote set back": (1, Repositories.rewind_hub),
+    "snapshot": (3, Repositories.snapshot),
+    "killed snapshot": (2, Repositories.killed_snapshot),
+    "snapshot that lies": (1, Repositories.lie),
+    "verify snapshots": (2, Repositories.verify_snapshots),
+    "rebuild from a snapshot": (2, Repositories.rebuild_from_snapshot),
+    "race for a lease": (1, Repositories.race_for_a_lease),
     "backup": (3, Repositories.back_up),
     "restore": (1, Repositories.restore),
     "clock": (2, Repositories.shift_clock),

@@ -34,7 +34,7 @@ def test_the_runs_contain_what_they_are_about(met: Counter[str]) -> None:
     expected = ["joins", "write killed", "write killed after publishing", "sync killed"]
     expected += ["fetch", "fetch from a peer", "push done", "push rejected", "gc or pack-refs"]
     expected += ["view deleted", "rebuild killed", "restore", "remote set back", "ref moved back"]
-    expected += ["rush"]
+    expected += ["rush", "snapshots used", "race for a lease"]
     assert [name for name in expected if not met[name]] == []
 
 
