@@ -9,7 +9,7 @@ from grit.cli.wording import activity_rows, history_rows
 from grit.core.errors import InvalidArgs
 from grit.services import listing
 from grit.services.shapes import event_json
-from grit.services.signatures import statuses
+from grit.services.signatures import judged, statuses
 
 
 @click.command(cls=GritCommand, name="history")
@@ -20,7 +20,7 @@ def history(run: Context, issue: str) -> None:
     reader, events = listing.history(run.workspace, issue)
     run.show_rows(
         "events",
-        (event_json(event, status) for event, status in statuses(reader, events)),
+        (event_json(*one) for one in judged(reader, events)),
         EVENT_FIELDS,
         {},
         lambda: lines_of_history(history_rows(reader, events), run.terminal.screen, run.now_ms),
@@ -28,7 +28,7 @@ def history(run: Context, issue: str) -> None:
 
 
 EVENT_FIELDS = (
-    "event_id", "issue_id", "actor", "ts_unix_ms", "parent", "kind", "sig", "signature",
+    "event_id", "issue_id", "actor", "ts_unix_ms", "parent", "kind", "sig", "signature", "held",
 )  # fmt: skip
 
 

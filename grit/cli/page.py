@@ -50,11 +50,10 @@ def shown_json(shown: Shown, with_events: bool) -> Json:
         )
     }
     if with_events:
-        from grit.services.signatures import statuses
+        from grit.services.signatures import judged
 
-        events = shown.reader.events_of(shown.issue.summary.issue_id)
-        checked = statuses(shown.reader, events)
-        data["events"] = [event_json(event, status) for event, status in checked]
+        events = shown.reader.history_of(shown.issue.summary.issue_id)
+        data["events"] = [event_json(*one) for one in judged(shown.reader, events)]
     return data
 
 
@@ -66,7 +65,7 @@ def shown_lines(run: Context, shown: Shown, with_events: bool) -> Iterator[str]:
         from grit.cli.wording import history_rows
 
         yield ""
-        events = shown.reader.events_of(shown.issue.summary.issue_id)
+        events = shown.reader.history_of(shown.issue.summary.issue_id)
         rows = history_rows(shown.reader, events)
         yield from lines_of_history(rows, run.terminal.screen, run.now_ms)
 

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from grit.cli.context import Context, GritCommand
+from grit.cli.context import PERSON, Context, GritCommand
 from grit.cli.main import LazyGroup
 from grit.core.errors import InvalidArgs, NotFound
 from grit.core.escape import escape
@@ -14,6 +14,9 @@ from grit.git import actors as files
 from grit.git.actors import ActorFile
 from grit.services import actors
 from grit.services.workspace import Workspace
+
+if TYPE_CHECKING:
+    from grit.services.trust import Changed, Known
 
 
 def actor_json(actor: ActorFile) -> dict[str, object]:
@@ -149,24 +152,45 @@ def actor_list(run: Context) -> None:
                     "current": False,
                 }
             )
+    _mark_trust(run.workspace, rows)
+    run.show({"actors": rows}, lambda: _actor_lines(rows))
 
-    def lines() -> list[str]:
-        from tabulate import tabulate
 
-        table = [
-            (
-                "*" if row["current"] else "",
-                str(row["actor_id"])[:8],
-                escape(str(row["label"])),
-                "yes" if row["public_key"] else "no",
-                "here" if row["here"] else "elsewhere",
-            )
-            for row in rows
-        ]
-        heads = ("", "id", "label", "signs", "key")
-        return str(tabulate(table, heads, "plain", disable_numparse=True)).splitlines()
+def _mark_trust(workspace: Workspace, rows: list[dict[str, object]]) -> None:
+    """Add to each actor whether the list allows it, and whether it was revoked."""
+    from grit.services.policy import allowed_actors, revoked_actors
 
-    run.show({"actors": rows}, lines)
+    settings = files.load_config(workspace.repository)
+    allowed = {actor_id.hex() for actor_id in allowed_actors(settings)}
+    revoked = {actor_id.hex() for actor_id, _ in revoked_actors(settings)}
+    for row in rows:
+        row["trusted"] = not allowed or row["here"] is True or row["actor_id"] in allowed
+        row["revoked"] = row["actor_id"] in revoked
+
+
+def _actor_lines(rows: list[dict[str, object]]) -> list[str]:
+    from tabulate import tabulate
+
+    judged = any(row["revoked"] or not row["trusted"] for row in rows)
+    table = [
+        (
+            "*" if row["current"] else "",
+            str(row["actor_id"])[:8],
+            escape(str(row["label"])),
+            "yes" if row["public_key"] else "no",
+            "here" if row["here"] else "elsewhere",
+            *((_trust_word(row),) if judged else ()),
+        )
+        for row in rows
+    ]
+    heads = ("", "id", "label", "signs", "key", *(("trust",) if judged else ()))
+    return str(tabulate(table, heads, "plain", disable_numparse=True)).splitlines()
+
+
+def _trust_word(row: dict[str, object]) -> str:
+    if row["revoked"]:
+        return "revoked"
+    return "yes" if row["trusted"] else "no"
 
 
 @click.command(cls=GritCommand, name="show")
@@ -198,6 +222,82 @@ def actor_use(run: Context, actor: str) -> None:
     run.show({"actor": actor_json(found)}, lambda: [f"now acting as {_line(found)}"])
 
 
+@click.command(cls=GritCommand, name="trust")
+@click.argument("actor", metavar="ACTOR", shell_complete=PERSON)
+@click.option("--remove", is_flag=True, help="Take the actor off the list.")
+@click.pass_obj
+def actor_trust(run: Context, actor: str, remove: bool) -> None:
+    """Put an actor on the list of those whose events count.
+
+    Without a list everybody counts. With one, under 'verify = require', only those on it and the
+    actors of this clone do.
+    """
+    from grit.services.trust import trust
+
+    found = trust(run.workspace, actor, remove=remove)
+    name = _named(found.actor)
+
+    def lines() -> Iterator[str]:
+        if not found.changed:
+            yield f"{name} is {'not' if remove else 'already'} on the list"
+        elif not found.trusted:
+            yield f"took {name} off the list, which is empty now: everybody counts"
+        elif remove:
+            yield f"took {name} off the list; still on it: {len(found.trusted)}"
+        else:
+            yield f"{name} is on the list; it has {len(found.trusted)}"
+        yield from _policy_hint(run.workspace)
+
+    run.show(_changed_json(found), lines)
+
+
+@click.command(cls=GritCommand, name="revoke")
+@click.argument("actor", metavar="ACTOR", shell_complete=PERSON)
+@click.option("--remove", is_flag=True, help="Let everything that the actor signed count again.")
+@click.pass_obj
+def actor_revoke(run: Context, actor: str, remove: bool) -> None:
+    """Let nothing more of an actor count, as when its key was stolen.
+
+    What its chain of events holds now still counts; what comes later does not, whatever time
+    it claims.
+    """
+    from grit.services.trust import revoke
+
+    found = revoke(run.workspace, actor, remove=remove)
+    name = _named(found.actor)
+
+    def lines() -> Iterator[str]:
+        if remove:
+            yield f"{name} {'may sign again' if found.changed else 'was not revoked'}"
+        elif not found.changed:
+            yield f"{name} was revoked before; nothing was changed"
+        else:
+            yield f"revoked {name}: {found.event_count} events still count, and no later ones"
+        yield from _policy_hint(run.workspace)
+
+    run.show(_changed_json(found), lines)
+
+
+def _named(actor: "Known") -> str:
+    return f"'{escape(actor.label)}' ({actor.actor_id.hex()[:8]})"
+
+
+def _changed_json(found: "Changed") -> dict[str, object]:
+    return {
+        "actor_id": found.actor.actor_id.hex(),
+        "label": found.actor.label,
+        "changed": found.changed,
+        "trusted": [actor_id.hex() for actor_id in found.trusted],
+    }
+
+
+def _policy_hint(workspace: Workspace) -> Iterator[str]:
+    """Say so when nothing obeys the lists yet."""
+    verify = files.load_config(workspace.repository).get("verify", "off")
+    if verify != "require":
+        yield f"nothing is held back yet (verify is '{verify}'): 'grit config set verify require'"
+
+
 _HERE: Final = "grit.cli.setup"
 actor: Final = LazyGroup(
     "actor",
@@ -207,6 +307,8 @@ actor: Final = LazyGroup(
         "show": f"{_HERE}:actor_show",
         "current": f"{_HERE}:actor_current",
         "use": f"{_HERE}:actor_use",
+        "trust": f"{_HERE}:actor_trust",
+        "revoke": f"{_HERE}:actor_revoke",
     },
     help="Who acts in this clone.",
     no_args_is_help=True,
@@ -218,6 +320,7 @@ SETTINGS: Final = {
     "lock_policy": "what another's lease means to a write: off, warn or require",
     "snapshot.events": "new events after which 'grit sync' makes a snapshot; 0: never",
     "snapshot.days": "days after which 'grit sync' makes a snapshot; 0: never",
+    "verify": "what becomes of events without a valid signature: off, warn or require",
 }
 _NUMBERS: Final = ("snapshot.events", "snapshot.days")
 _DIGITS_MAX: Final = 9
@@ -242,17 +345,31 @@ def config_set(run: Context, key: str, value: str) -> None:
     """Change one setting of this clone."""
     if key not in SETTINGS:
         raise InvalidArgs(f"no setting '{key}'; known: {', '.join(SETTINGS)}")
-    stored: str | int = value
-    if key == "default_actor":
-        stored = actors.find(run.workspace, value).actor_id.hex()
-    elif key == "lock_policy" and value not in actors.LOCK_POLICIES:
-        raise InvalidArgs(f"lock_policy is one of {', '.join(actors.LOCK_POLICIES)}")
-    elif key in _NUMBERS:
-        if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS_MAX):
-            raise InvalidArgs(f"'{key}' needs a whole number of at most {_DIGITS_MAX} digits")
-        stored = int(value)
+    stored = _checked(run.workspace, key, value)
     files.set_config(run.workspace.repository, key, stored)
     run.show({"key": key, "value": stored}, lambda: [f"{key} = {stored}"])
+
+
+def _checked(workspace: Workspace, key: str, value: str) -> str | int:
+    """Return the value as it is stored; raise InvalidArgs or NotFound for a wrong one."""
+    if key == "default_actor":
+        return actors.find(workspace, value).actor_id.hex()
+    if key == "lock_policy" and value not in actors.LOCK_POLICIES:
+        raise InvalidArgs(f"lock_policy is one of {', '.join(actors.LOCK_POLICIES)}")
+    if key in _NUMBERS:
+        if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS_MAX):
+            raise InvalidArgs(f"'{key}' needs a whole number of at most {_DIGITS_MAX} digits")
+        return int(value)
+    if key != "verify":
+        return value
+    from grit.core.trust import REQUIRE, VERIFY
+    from grit.services.policy import refuse_shared
+
+    if value not in VERIFY:
+        raise InvalidArgs(f"verify is {', '.join(VERIFY[:-1])} or {VERIFY[-1]}, not '{value}'")
+    if value == REQUIRE:
+        refuse_shared(workspace)
+    return value
 
 
 @click.command(cls=GritCommand, name="list")

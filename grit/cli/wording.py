@@ -7,7 +7,7 @@ from grit.cli.detail import HistoryRow
 from grit.cli.names import name_of, short
 from grit.core.events import KINDS, Event, Value
 from grit.services.issues import SHORT
-from grit.services.signatures import statuses
+from grit.services.signatures import judged
 from grit.view.reader import ViewReader
 
 
@@ -67,14 +67,16 @@ def words_of(event: Event) -> str:
     return _WORDS[kind.name](*event.payload)
 
 
-def history_rows(reader: ViewReader, events: Iterable[Event]) -> Iterator[HistoryRow]:
-    """Yield the rows of one issue's history."""
-    for event, status in statuses(reader, events):
+def history_rows(
+    reader: ViewReader, history: Iterable[tuple[Event, str | None]]
+) -> Iterator[HistoryRow]:
+    """Yield the rows of one issue's history; what does not count says so."""
+    for event, status, held in judged(reader, history):
         yield HistoryRow(
             event.event_id.hex()[:SHORT],
             event.ts_unix_ms,
             name_of(reader, event.actor_id),
-            words_of(event),
+            words_of(event) if held is None else f"(held back) {words_of(event)}",
             status,
         )
 

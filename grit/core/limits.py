@@ -77,6 +77,8 @@ SYNC_BACKOFF_MS_MIN: Final = 20
 SYNC_BACKOFF_MS_MAX: Final = 2_000
 REMOTE_ASKED_S_MAX: Final = 10
 """How long doctor waits for the answer of a remote."""
+REVOKED_ENDS_MAX: Final = 1_000
+"""Ends of a revoked actor's chain that the settings keep."""
 FILTER_CHARS_MAX: Final = 4_096
 FILTER_TERMS_MAX: Final = 64
 LIST_LIMIT_DEFAULT: Final = 50

@@ -4,7 +4,8 @@ Settings are plain dictionaries of TOML values, since keys of later versions mus
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, NamedTuple, cast
 
 from grit.core.errors import Conflict, IoFailed, NotFound
@@ -55,10 +56,7 @@ def set_config(repository: Repository, key: str, value: Scalar | list[Scalar] | 
     Two commands that set keys at once follow each other. Raises Conflict when a table stands
     where a value should go or the other way round.
     """
-    from grit.git.filelock import FileLock
-
-    with FileLock(f"{repository.grit_dir}/config.lock-file"):
-        settings = load_config(repository)
+    with changing_config(repository) as settings:
         table, dot, name = key.rpartition(".")
         target: dict[str, Setting] = settings
         if dot:
@@ -72,23 +70,43 @@ def set_config(repository: Repository, key: str, value: Scalar | list[Scalar] | 
             target.pop(name, None)
         else:
             target[name] = cast(Setting, value)
+
+
+@contextmanager
+def changing_config(repository: Repository) -> Iterator[Settings]:
+    """Give the settings to change; they are stored at the end, and nobody else does so meanwhile.
+
+    Raises Busy, ConfigDamaged or IoFailed, with the old file in place.
+    """
+    from grit.git.filelock import FileLock
+
+    with FileLock(f"{repository.grit_dir}/config.lock-file"):
+        settings = load_config(repository)
+        yield settings
         save_config(repository, settings)
 
 
-def list_actors(repository: Repository) -> list[ActorFile]:
-    """Return the actors of this clone, oldest first; folders that are no actors are passed over."""
+def list_actor_ids(repository: Repository) -> list[ActorId]:
+    """Return the ids of the actor folders of this clone, readable or not; raises IoFailed."""
     try:
-        names = os.listdir(f"{repository.grit_dir}/actors")
+        names = sorted(os.listdir(f"{repository.grit_dir}/actors"))
     except FileNotFoundError:
         return []
     except OSError as error:
         raise _refused("cannot list actors", error) from error
-    found = [
-        load_actor(repository, ActorId(bytes.fromhex(name)))
+    return [
+        ActorId(bytes.fromhex(name))
         for name in names
-        if len(name) == 2 * ID_BYTES
-        and _HEX.issuperset(name)
-        and os.path.exists(f"{repository.grit_dir}/actors/{name}/config.toml")
+        if len(name) == 2 * ID_BYTES and _HEX.issuperset(name)
+    ]
+
+
+def list_actors(repository: Repository) -> list[ActorFile]:
+    """Return the actors of this clone, oldest first; folders that are no actors are passed over."""
+    found = [
+        load_actor(repository, actor_id)
+        for actor_id in list_actor_ids(repository)
+        if os.path.exists(f"{_actor_dir(repository, actor_id)}/config.toml")
     ]
     return sorted(found, key=lambda actor: (actor.created_ts, actor.actor_id))
 

@@ -1,15 +1,16 @@
 """Use case: events that are sealed into the log, and from there into the view."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from grit.core import codec
 from grit.core.errors import GitFailed, InvalidArgs, IoFailed
 from grit.core.events import ACTOR_ANNOUNCED, SHARED_TAG_MAX, Event, kind_name
-from grit.core.ids import ActorId
+from grit.core.ids import ActorId, EventId
 from grit.services.actors import Signer
 from grit.services.refresh import show_append
 from grit.services.workspace import Workspace
+from grit.view.reader import ViewReader
 
 
 class Label(NamedTuple):
@@ -27,9 +28,11 @@ def append_events(
     events: Sequence[Event],
     label: Label,
     attachments: Mapping[str, bytes] | None = None,
+    own: Collection[EventId] = (),
 ) -> str | None:
     """Append in one or several commits; None when the ref had moved before the first.
 
+    What this process has just signed is `own`, and is not verified again.
     The caller holds the log's lock. Raises Busy, IoFailed, WalDamaged, GitFailed: nothing stored.
     """
     from grit.git.wal import HeadMoved
@@ -55,7 +58,7 @@ def append_events(
         workspace.notice(notice)
     if not appended.durable:
         tell_not_durable(workspace)
-    show_append(workspace, events, old, appended.head, appended.objects)
+    show_append(workspace, events, old, appended.head, appended.objects, own=own)
     _invite_gc(workspace)
     return appended.head
 
@@ -66,6 +69,18 @@ def check_policy(workspace: Workspace, events: Sequence[Event], author: Signer) 
         from grit.services.lease_policy import check_leases
 
         check_leases(workspace, events, author)
+
+
+def refuse_author(workspace: Workspace, author: Signer) -> None:
+    """Raise InvalidArgs when the policy for signatures would hold back what this actor writes."""
+    meta = ViewReader(workspace.database).meta()
+    changed = meta.settings != workspace.settings_stamp(actors=bool(meta.policy))
+    if meta.policy or changed:
+        from grit.core.trust import decode_policy
+        from grit.services import policy
+
+        found = policy.load_policy(workspace) if changed else decode_policy(meta.policy)
+        policy.refuse_author(found, author)
 
 
 def tell_not_durable(workspace: Workspace) -> None:

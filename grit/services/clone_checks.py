@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from grit.core.errors import GitFailed, GritError, IoFailed, NotFound
+from grit.core.events import Event
 from grit.core.ids import ActorId
 from grit.core.limits import ID_BYTES, REMOTE_ASKED_S_MAX
 from grit.git import actors as files
 from grit.services.checks import FIX, Check, LogRef, ViewState, has_commit
+from grit.services.survey import Tallies, Tally
 from grit.services.workspace import Workspace
 from grit.view.reader import ViewReader
 from grit.view.trust import ViewDoubt
 
 if TYPE_CHECKING:
+    from grit.core.trust import Policy
     from grit.git.gitconfig import GitConfig
     from grit.git.remotes import Agreed
 
@@ -154,19 +157,6 @@ def key_path(workspace: Workspace, actor_id: ActorId) -> str:
     return f"{workspace.repository.grit_dir}/actors/{actor_id.hex()}/keys/signing.key"
 
 
-def local_actor_ids(workspace: Workspace) -> list[ActorId]:
-    """Return the ids of the actor folders of this clone, readable or not; raises OSError."""
-    try:
-        names = sorted(os.listdir(f"{workspace.repository.grit_dir}/actors"))
-    except FileNotFoundError:
-        return []
-    return [
-        ActorId(bytes.fromhex(name))
-        for name in names
-        if len(name) == 2 * ID_BYTES and _HEX.issuperset(name)
-    ]
-
-
 def is_exposed(path: str) -> bool:
     """Return whether others than the owner may read or write the file."""
     if os.name == "nt":
@@ -180,10 +170,10 @@ def is_exposed(path: str) -> bool:
 def check_keys(workspace: Workspace) -> Check:
     """Whether every actor of this clone has the key that its id and public key stand for."""
     try:
-        actor_ids = local_actor_ids(workspace)
-    except OSError as error:
+        actor_ids = files.list_actor_ids(workspace.repository)
+    except IoFailed as error:
         plan = "check the permissions of grit's folder in the git directory"
-        return Check("keys", "error", f"the actors cannot be listed: {error.strerror}", plan)
+        return Check("keys", "error", error.message, plan)
     wrong: list[str] = []
     exposed: list[str] = []
     for actor_id in actor_ids:
@@ -220,10 +210,66 @@ def _key_problems(workspace: Workspace, actor_id: ActorId) -> Iterator[str]:
         yield f"the signing key of actor {short} does not belong to its public key"
 
 
+def check_trust(workspace: Workspace, view: ViewState) -> Check:
+    """Which events the policy for signatures holds back, or would."""
+    from grit.core.trust import OFF, encode_policy
+    from grit.services.policy import load_policy
+    from grit.services.signatures import WORDS
+
+    try:
+        policy = load_policy(workspace)
+    except GritError as error:
+        return Check("trust", "warn", f"not checked: {error.message}", "mend 'settings' first")
+    if policy.verify == OFF:
+        return Check("trust", "ok", "verify = off: signatures are shown, and hold nothing back")
+    reader = ViewReader(workspace.database)
+    try:
+        if view.stats is None or reader.meta().policy != encode_policy(policy):
+            message = "the view was not yet folded under the policy for signatures"
+            return Check("trust", "warn", message, "nothing to do: the next command does it")
+        found: Tallies = {}
+        for event, reason in _out_of_order(workspace, reader, policy, view.stats.head):
+            example = f"event {event.event_id.hex()[:8]} of issue {event.issue_id.hex()[:8]}"
+            found.setdefault(reason, Tally()).add(example)
+    except ViewDoubt as doubt:
+        return Check("trust", "warn", f"not checked: {doubt}", "the next command mends the view")
+    if not found:
+        return Check("trust", "ok", f"verify = {policy.verify}: every event counts")
+    count = sum(tally.count for tally in found.values())
+    parts = (f"{tally.count} {WORDS[reason]}: {tally}" for reason, tally in found.items())
+    does = "holds back" if policy.requires else "would hold back"
+    return Check(
+        "trust",
+        "warn",
+        f"verify = {policy.verify}; require {does} {count} events; {'; '.join(parts)}",
+        "nothing to do if these should not count; else fetch the announcement that is missing, "
+        "put the actor on the list with 'grit actor trust', or choose another 'verify'",
+    )
+
+
+def _out_of_order(
+    workspace: Workspace, reader: ViewReader, policy: "Policy", head: str | None
+) -> Iterator[tuple[Event, str]]:
+    if policy.requires or head is None:
+        yield from reader.held()
+        return
+    from grit.services.signatures import Judge
+    from grit.view.standing import Stamp
+
+    judge = Judge(reader, policy, Stamp())
+    try:
+        yield from judge.inspect(workspace, head, (event for event, _ in reader.all_events()))
+    finally:
+        judge.close()
+
+
 def check_settings(workspace: Workspace) -> Check:
-    """Whether the settings can be read and name an actor that exists."""
+    """Whether the settings can be read, name an actor that exists and a policy that holds."""
+    from grit.services.policy import load_policy
+
     try:
         settings = files.load_config(workspace.repository)
+        load_policy(workspace)
         default = settings.get("default_actor")
         if default is None:
             return Check("settings", "ok", "readable; no default actor yet")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import GritError, ViewFailed, WalDamaged
+from grit.git import actors as files
 from grit.services import checks, clone_checks, lost, refresh
 from grit.services.checks import Check, LogRef
 from grit.services.survey import Facts, survey
@@ -118,6 +119,7 @@ def _examine(workspace: Workspace, *, thorough: bool) -> list[Check]:
         clone_checks.check_remotes(workspace, ref),
         clone_checks.check_keys(workspace),
         clone_checks.check_settings(workspace),
+        clone_checks.check_trust(workspace, view),
     ]
     return found
 
@@ -250,7 +252,7 @@ def _add_refspecs(workspace: Workspace) -> Iterator[str]:
 
 
 def _tighten_keys(workspace: Workspace) -> Iterator[str]:
-    for actor_id in clone_checks.local_actor_ids(workspace):
+    for actor_id in files.list_actor_ids(workspace.repository):
         path = clone_checks.key_path(workspace, actor_id)
         if clone_checks.is_exposed(path):
             os.chmod(path, 0o600)

@@ -151,10 +151,10 @@ def show(workspace: Workspace, text: str) -> Shown:
     )
 
 
-def history(workspace: Workspace, text: str) -> tuple[ViewReader, list[Event]]:
-    """Return all events of an issue in their order."""
+def history(workspace: Workspace, text: str) -> tuple[ViewReader, list[tuple[Event, str | None]]]:
+    """Return all events of an issue in their order, each with why it does not count, or None."""
     reader = refresh(workspace)
-    return reader, reader.events_of(resolve(reader, text))
+    return reader, reader.history_of(resolve(reader, text))
 
 
 def activity(

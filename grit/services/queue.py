@@ -5,12 +5,13 @@ The rules, and why nothing is lost or stored twice, stand in spec/wal.md (Queue)
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from grit.core import codec
 from grit.core.errors import Busy, Conflict, GritError, IoFailed
 from grit.core.events import Event
+from grit.core.ids import EventId
 from grit.core.limits import APPEND_RETRIES_MAX, LOCK_WAIT_MS_MAX
 from grit.git.filelock import FileLock
 from grit.git.spool import Entry, Spool, Ticket
@@ -88,10 +89,15 @@ def follow(workspace: Workspace, spool: Spool, ticket: Ticket, last: bytes, plac
 
 
 def commit(
-    workspace: Workspace, spool: Spool, reader: ViewReader, taken: Sequence[Entry]
+    workspace: Workspace,
+    spool: Spool,
+    reader: ViewReader,
+    taken: Sequence[Entry],
+    own: Collection[EventId] = (),
 ) -> set[bytes]:
     """Append what was taken, as one commit; return the places that are stored now.
 
+    `own` are events that this process has just signed.
     Entries that the log holds already are skipped; those decided on another state are dropped,
     and their writers start over. Nothing is returned when the ref moved meanwhile.
     """
@@ -99,7 +105,7 @@ def commit(
         entries, events = _acceptable(reader, taken)
         if entries:
             label = _label(entries)
-            if append_events(workspace, reader.head(), events, label) is None:
+            if append_events(workspace, reader.head(), events, label, None, own) is None:
                 return set()
     except BaseException as failure:
         # Whatever it is, the other writers find out by themselves.

@@ -1,10 +1,11 @@
 """Bring the view up to the log: catch up, or rebuild when in doubt."""
 
 import gc
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from grit.core.errors import Busy, IoFailed
+from grit.core.errors import Busy, GritError, IoFailed
+from grit.core.ids import EventId
 from grit.core.limits import LOCK_WAIT_MS_MAX, READER_WAIT_MS_MAX
 from grit.git.refs import GRIT_REF
 from grit.services import join
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from grit.git.wal import StoredObject
     from grit.services.signatures import Judge
     from grit.services.snapshot_check import Claim
+    from grit.view.rows import Meta
     from grit.view.writer import Writer
 
 BATCH_EVENTS = 50_000
@@ -67,7 +69,10 @@ def _brought_up(
     reader = ViewReader(workspace.database)
     old: str | None = None
     try:
-        old = reader.head() if place is None else place.head
+        place = reader.place() if place is None else place
+        if place.settings != workspace.settings_stamp(actors=bool(place.policy)):
+            _take_settings(workspace, place)
+        old = place.head
         if old == head:
             return reader
         _catch_up(workspace, head, old, LOCK_WAIT_MS_MAX if to_write else READER_WAIT_MS_MAX)
@@ -128,10 +133,13 @@ def show_append(
     old: str | None,
     head: str,
     objects: tuple["StoredObject", ...],
+    *,
+    own: Collection[EventId] = (),
 ) -> None:
     """Bring an append of this process into the view; a view that cannot take it catches up later.
 
-    The events are in the log already: nothing that goes wrong here may look like a failure.
+    The events are in the log already: nothing that goes wrong here may look like a failure. This
+    process has just signed those that are `own`; others are verified.
     """
     from grit.core.codec import encode_record
     from grit.view.writer import writing
@@ -139,8 +147,15 @@ def show_append(
     records = [(event, encode_record(event)) for event in events]
     try:
         with writing(workspace.database) as writer:
-            if writer.head() == old:
-                writer.apply(records, head, journal=(head, objects))
+            meta = writer.meta()
+            if meta.head != old:
+                return
+            stamp = workspace.settings_stamp(actors=bool(meta.policy))
+            if meta.policy or stamp != meta.settings or len(own) < len(events):
+                judge = _judge_append(workspace, meta, stamp)
+                judge.begin(records, own=own)
+                writer.ask(judge)
+            writer.apply(records, head, journal=(head, objects))
     except (Busy, IoFailed, OSError) as failure:
         workspace.notice(f"stored; the view will catch up later ({failure})")
     except ViewDoubt:
@@ -155,12 +170,14 @@ def _catch_up(workspace: Workspace, head: str | None, old: str | None, wait_ms_m
     if old is None:
         # An empty view is filled aside, so that nobody sees it half full.
         raise ViewDoubt("absent", "the view is empty")
-    from grit.services.signatures import Judge
+    from grit.services.signatures import judge_of
 
-    judge = Judge(ViewReader(workspace.database))
-    with writing(workspace.database, judge, wait_ms_max) as writer:
+    with writing(workspace.database, wait_ms_max=wait_ms_max) as writer:
         # Whoever held the lock may have moved both: the head is read again under it.
-        known, head = writer.head(), workspace.wal.head()
+        meta, head = writer.meta(), workspace.wal.head()
+        known = meta.head
+        judge = judge_of(ViewReader(workspace.database), meta)
+        writer.ask(judge)
         if known == head:
             return
         if known is None:
@@ -179,6 +196,9 @@ def _catch_up(workspace: Workspace, head: str | None, old: str | None, wait_ms_m
 def _rebuild(
     workspace: Workspace, head: str | None, *, force: bool, snapshots: bool = True
 ) -> str | None:
+    from grit.services.policy import load_policy
+
+    load_policy(workspace)  # settings that do not say which events count are no reason to go on
     try:
         used = _fill(workspace, head, force=force, snapshots=snapshots)
         # A view that was written but cannot be read is of no more use than one that was not.
@@ -200,6 +220,11 @@ def _fill(
     workspace: Workspace, head: str | None, *, force: bool, snapshots: bool = True
 ) -> str | None:
     """Fill a new view from a snapshot or the whole log; return the snapshot's ref, if any."""
+    from grit.core.trust import OFF
+    from grit.services.policy import load_policy
+
+    # A snapshot holds one copy of each event: not all that it may take to find the signed one.
+    snapshots = snapshots and load_policy(workspace).verify == OFF
     if head is None or not snapshots:
         _fill_from(workspace, head, None, force=force)
         return None
@@ -228,14 +253,25 @@ def _fill_from(
 
     Raises Unfit, with the old view in place, when the snapshot is not what it claims to be.
     """
-    from grit.services.signatures import Judge
+    from grit.core.trust import encode_policy
+    from grit.services.policy import load_policy
+    from grit.services.signatures import ChainFilled, Judge
+    from grit.view.standing import Stamp
     from grit.view.writer import rebuilding
 
-    judge = Judge(ViewReader(workspace.database))
-    with rebuilding(workspace.database, judge, force=force) as writer:
+    settings = workspace.settings_stamp(actors=True), workspace.settings_stamp()
+    policy = load_policy(workspace)
+    data = encode_policy(policy)
+    stamp = Stamp(data, settings[0 if data else 1])
+    with rebuilding(workspace.database, force=force) as writer:
         # Somebody may have rebuilt it meanwhile: then only what is newer is missing.
-        known = writer.head()
-        replaced = known is not None and (head is None or not workspace.wal.contains(head, known))
+        meta = writer.meta()
+        known = meta.head
+        judge = Judge(ViewReader(workspace.database), policy, stamp._replace(missing=meta.missing))
+        writer.ask(judge)
+        replaced = known is not None and (
+            head is None or meta.policy != data or not workspace.wal.contains(head, known)
+        )
         used = claim is not None and known is None
         if claim is not None and used:
             known = claim.manifest.wal_head
@@ -243,7 +279,10 @@ def _fill_from(
         if head is None:
             writer.apply((), None)
         elif known != head and not replaced:
-            _feed(workspace, writer, judge, head, known)
+            try:
+                _feed(workspace, writer, judge, head, known)
+            except ChainFilled:
+                replaced = True
     if replaced:
         _fill_from(workspace, workspace.wal.head(), None, force=True)
     return used
@@ -258,8 +297,14 @@ def _feed(
     """
     from grit.services.decoding import decoded
 
-    chunks = decoded(workspace.wal.read(head, old), whole_log=old is None)
-    _apply(workspace, writer, judge, chunks, old, head)
+    try:
+        for upto, since, verified in judge.spans(workspace, head, old):
+            chunks = decoded(workspace.wal.read(upto, since), whole_log=since is None)
+            reached = head if upto == head else old
+            _apply(workspace, writer, judge, chunks, old, reached, verified=verified)
+        judge.finish(workspace, head)
+    finally:
+        judge.close()
 
 
 def _apply(
@@ -268,7 +313,9 @@ def _apply(
     judge: "Judge",
     chunks: "Iterable[tuple[str, DecodedChunk]]",
     old: str | None,
-    head: str,
+    head: str | None,
+    *,
+    verified: bool = False,
 ) -> None:
     """Apply decoded chunks in bounded batches; the head moves from `old` with the last one."""
     progress = workspace.ports.progress
@@ -284,12 +331,55 @@ def _apply(
             problems += ((oid, problem) for problem in chunk.problems)
             progress.advance(len(chunk.records))
             if len(records) >= BATCH_EVENTS:
-                judge.begin(records)
+                judge.begin(records, verified=verified)
                 writer.apply(records, old, problems)
                 records, problems = [], []
-        judge.begin(records)
+        judge.begin(records, verified=verified)
         writer.apply(records, head, problems)
     finally:
         if collecting:
             gc.enable()
         progress.done()
+
+
+def _take_settings(workspace: Workspace, place: Place) -> None:
+    """Note that the settings were changed; raises ViewDoubt when another policy is in force.
+
+    Settings that do not say which leave it as it is, with a notice.
+    """
+    from grit.core.trust import encode_policy
+    from grit.services.policy import load_policy
+    from grit.services.signatures import judge_of
+    from grit.view.writer import writing
+
+    stamp = workspace.settings_stamp(actors=bool(place.policy))
+    try:
+        policy = load_policy(workspace)
+    except IoFailed as failure:
+        workspace.notice(f"{failure.message}; the policy for signatures stays as it was")
+        return
+    if encode_policy(policy) != place.policy:
+        raise ViewDoubt("schema", "the policy for signatures was changed")
+    try:
+        with writing(workspace.database, wait_ms_max=0) as writer:
+            now = writer.meta()
+            if now.policy == place.policy:
+                writer.ask(judge_of(ViewReader(workspace.database), now._replace(settings=stamp)))
+                writer.apply((), now.head)
+    except (Busy, IoFailed, OSError):
+        return  # it will be looked at again
+
+
+def _judge_append(workspace: Workspace, meta: "Meta", stamp: bytes) -> "Judge":
+    """Return the judge for an append, with the settings noted if they say what they did before."""
+    from grit.core.trust import encode_policy
+    from grit.services.policy import load_policy
+    from grit.services.signatures import judge_of
+
+    if stamp != meta.settings:
+        try:
+            if encode_policy(load_policy(workspace)) == meta.policy:
+                meta = meta._replace(settings=stamp)
+        except GritError:
+            pass  # the next command says so
+    return judge_of(ViewReader(workspace.database), meta)

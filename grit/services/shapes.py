@@ -78,8 +78,11 @@ def issue_json(issue: Issue, dependencies: list[Json], dependents: list[Json]) -
     }
 
 
-def event_json(event: Event, signature: str | None = None) -> Json:
-    """Return the event; `signature` is its status, left out where it was not checked."""
+def event_json(event: Event, signature: str | None = None, held: str | None = None) -> Json:
+    """Return the event; `signature` is its status, left out where it was not checked.
+
+    `held` says why the event does not count.
+    """
     shape: Json = {
         "event_id": event.event_id.hex(),
         "issue_id": event.issue_id.hex(),
@@ -91,6 +94,7 @@ def event_json(event: Event, signature: str | None = None) -> Json:
     }
     if signature is not None:
         shape["signature"] = signature
+        shape["held"] = held
     return shape
 
 

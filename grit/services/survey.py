@@ -286,8 +286,9 @@ class _Surveyor:
         if self._signatures and isinstance(key, bytes):
             from grit.core.signing import actor_id_of
 
-            if actor_id_of(key) == event.actor_id:
-                self._keys[event.actor_id] = key
+            if actor_id_of(key) == bytes(event.issue_id):
+                # Whoever announces it: the key proves itself.
+                self._keys[ActorId(bytes(event.issue_id))] = key
 
     def _note_signature(self, event: Event) -> None:
         if event.sig is None and event.actor_id not in self._keys:

@@ -54,6 +54,28 @@ class Workspace:
             self._database = Database(os.path.join(self.repository.grit_dir, "view"))
         return self._database
 
+    def settings_stamp(self, *, actors: bool = False) -> bytes:
+        """Return what tells that the settings were changed, and with `actors` those here.
+
+        It costs a stat: the settings themselves are not read. Nothing when there are none.
+        """
+        folder = self.repository.grit_dir
+        found = b""
+        for path in (
+            (f"{folder}/config.toml", f"{folder}/actors") if actors else (f"{folder}/config.toml",)
+        ):
+            try:
+                seen = os.stat(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                found += b"?%d " % (error.errno or 0)
+                continue
+            found += b"%d %d %d %d " % (
+                seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+            )  # fmt: skip
+        return found
+
     def use_database(self, database: Database) -> None:
         """Take another database for the rest of this command (a temporary one)."""
         self._database = database

@@ -22,7 +22,7 @@ from grit.core.limits import (
 )
 from grit.git.spool import Entry, Spool, Ticket, place_of
 from grit.services.actors import Signer, signer
-from grit.services.append import Label, append_events, check_policy
+from grit.services.append import Label, append_events, check_policy, refuse_author
 from grit.services.find import resolve
 from grit.services.pending import Pending
 from grit.services.queue import commit, follow, forget, lead, settle
@@ -78,7 +78,7 @@ class Transaction:
             # An actor's times rise over all issues, so that its last event, the next parent, is
             # plain. A forged one far ahead must not drag them along.
             near = known is not None and known.last_ts <= self._now_ms + CLOCK_AHEAD_MS_MAX
-            self._parent = known.last_event_id if known else None
+            self._parent = (known.last_event_id or None) if known else None
             self._last_ms = known.last_ts if known and near else None
             announced = known is not None and (
                 known.certified if author.seed else known.announced_ts is not None
@@ -227,6 +227,7 @@ class _Request(Generic[T]):
             if workspace.wal.dialect.shared:
                 # An announcement cannot be stored there, so nobody could verify a signature.
                 author = author._replace(announcement=None, seed=None)
+            refuse_author(workspace, author)
             return author
 
         self.sign_in = sign_in
@@ -263,7 +264,8 @@ class _Request(Generic[T]):
             try:
                 taken = (*queued.waiting, entry)
                 if leading:
-                    stored = entry.last in commit(workspace, spool, reader, taken)
+                    own = frozenset(event.event_id for event in transaction.events)
+                    stored = entry.last in commit(workspace, spool, reader, taken, own)
                     stored = stored or lead(workspace, spool, ticket, entry.last)
                 else:
                     place = len(queued.entries)
@@ -288,7 +290,8 @@ class _Request(Generic[T]):
                 events, attachments = transaction.events, transaction.attachments
                 check_policy(workspace, events, transaction.author)
                 label = Label(self._subject(result), transaction.author.actor_id)
-                head = append_events(workspace, reader.head(), events, label, attachments)
+                own = frozenset(event.event_id for event in events)
+                head = append_events(workspace, reader.head(), events, label, attachments, own)
                 if head is not None:
                     return result, Written(events, head)
         raise Conflict("the log moved too often while appending; try again")

@@ -7,11 +7,13 @@ table       key                                             value
 ACTOR       actor_id(16)                                    crc, announcement and last event
 COUNT       tag term 00 state(1)                            u64, never 0
 DEPENDENT   target(16) source(16) type(1)                   empty
+HELD        as ORDER                                        seq(8), why it does not count
 INDEX       tag term 00 state(1) order(8) issue_id(16)      empty
 JOURNAL     number(8)                                       commit id and raw objects
 META        (nothing)                                       crc, head and totals
 ORDER       issue_id(16) ts(8) actor(16) event_id(32)       seq(8)
 ASIDE       blob oid, position(4)                           reason and claimed event_id
+DOUBT       actor(16) event_id(32)                          issue_id(16) ts(8), status, signatures
 ISSUE       issue_id(16)                                    crc, summary and blocked flag
 STALE       issue_id(16)                                    empty: its words are not indexed yet
 WORD        word 00 issue_id(16)                            empty
@@ -28,11 +30,13 @@ from grit.core.query import field_value, priority_rank
 ACTOR: Final = b"a"
 COUNT: Final = b"c"
 DEPENDENT: Final = b"d"
+HELD: Final = b"h"
 INDEX: Final = b"i"
 JOURNAL: Final = b"j"
 META: Final = b"m"
 ORDER: Final = b"o"
 ASIDE: Final = b"p"
+DOUBT: Final = b"q"
 ISSUE: Final = b"s"
 STALE: Final = b"t"
 WORD: Final = b"w"

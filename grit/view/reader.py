@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.events import Event
 from grit.core.fold import fold
-from grit.core.ids import ActorId, IssueId
+from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Issue, Summary
 from grit.core.progress import SILENT, ProgressReporter
 from grit.core.query import Query
@@ -15,6 +15,7 @@ from grit.view.database import Database, Txn
 from grit.view.pages import select, summaries
 from grit.view.rows import (
     Aside,
+    Meta,
     Person,
     decode_person,
     get_count,
@@ -48,6 +49,9 @@ class Place(NamedTuple):
     joined: frozenset[str] = frozenset()
     packed: str = ""
     """Stamp of packed-refs at that time."""
+    policy: bytes = b""
+    """What the rows were folded under (`standing.Stamp`)."""
+    settings: bytes = b""
 
 
 class Stats(NamedTuple):
@@ -64,6 +68,8 @@ class Stats(NamedTuple):
     unknown_count: int
     """Events of kinds that this version does not know."""
     aside_count: int
+    held_count: int
+    """Events that the policy for signatures holds back."""
     stale_count: int
     """Issues whose words are not indexed yet."""
 
@@ -78,14 +84,19 @@ class ViewReader:
 
     def head(self) -> str | None:
         """Return the head that the rows stand for; None for an empty log."""
+        return self.meta().head
+
+    def meta(self) -> Meta:
+        """Return the head that the rows stand for, and what they were folded under."""
         with self._database.reading() as txn:
-            return get_meta(txn).head
+            return get_meta(txn)
 
     def place(self) -> Place:
         """Return the head, and which remote heads were compared with it."""
         with self._database.reading() as txn:
             meta = get_meta(txn)
-            return Place(meta.head, meta.next_seq, frozenset(meta.joined.split()), meta.packed)
+            joined = frozenset(meta.joined.split())
+            return Place(meta.head, meta.next_seq, joined, meta.packed, meta.policy, meta.settings)
 
     def stats(self) -> Stats:
         """Return totals."""
@@ -104,6 +115,7 @@ class ViewReader:
                 _rows_of(txn, keys.ACTOR),
                 meta.unknown_count,
                 _rows_of(txn, keys.ASIDE),
+                _rows_of(txn, keys.HELD),
                 _rows_of(txn, keys.STALE),
             )
 
@@ -133,10 +145,49 @@ class ViewReader:
         with self._database.reading() as txn:
             return list(issue_events(txn, issue_id))
 
-    def has_event(self, event: Event) -> bool:
-        """Return whether the view holds the event."""
+    def history_of(self, issue_id: IssueId) -> list[tuple[Event, str | None]]:
+        """Return all events of an issue in their order, each with why it does not count, or None.
+
+        `events_of` has only those that count (spec/trust.md).
+        """
+        from grit.view.standing import held_events
+
         with self._database.reading() as txn:
-            return txn.get(keys.event_order(event)) is not None
+            counted = [(event, None) for event in issue_events(txn, issue_id)]
+            held = [(event, reason) for _, event, reason in held_events(txn, issue_id)]
+        return sorted([*counted, *held], key=lambda one: one[0].order) if held else [*counted]
+
+    def held(self) -> Iterator[tuple[Event, str]]:
+        """Yield every event that does not count, and why."""
+        from grit.view import streams
+
+        return streams.held(self._database)
+
+    def reason_held(self, event: Event) -> str | None:
+        """Return why an event does not count; None when it does, or is not there."""
+        with self._database.reading() as txn:
+            value = txn.get(keys.HELD + keys.event_order(event)[1:])
+        return None if value is None else value[8:].decode()
+
+    def has_unknown_key(self, actor_id: ActorId) -> bool:
+        """Return whether something signed by the actor still waits for its key."""
+        from grit.view.standing import has_unknown_key
+
+        with self._database.reading() as txn:
+            return has_unknown_key(txn, actor_id)
+
+    def wrong_signatures(self) -> list[EventId]:
+        """Return the events whose best copy has a wrong signature, as far as they were checked."""
+        from grit.view.standing import wrong_signatures
+
+        with self._database.reading() as txn:
+            return wrong_signatures(txn)
+
+    def has_event(self, event: Event) -> bool:
+        """Return whether the view holds the event, whether or not it counts."""
+        key = keys.event_order(event)
+        with self._database.reading() as txn:
+            return txn.get(key) is not None or txn.get(keys.HELD + key[1:]) is not None
 
     def stored(self, event: Event) -> Event | None:
         """Return the copy of the event that the view holds, or None when it holds none."""
@@ -150,7 +201,10 @@ class ViewReader:
         A place: issue, time (u64 big-endian), actor, event id; all is of one moment.
         """
         with self._database.reading() as txn:
-            held = [txn.get(keys.ORDER + place) is not None for place in places]
+            held = [
+                txn.get(keys.ORDER + place) is not None or txn.get(keys.HELD + place) is not None
+                for place in places
+            ]
             return get_meta(txn).next_seq, held
 
     def resolve(self, prefix: str) -> list[IssueId]:

@@ -56,6 +56,10 @@ class Meta(NamedTuple):
     """Ids of remote heads, in order, that were compared with this log, or could not be."""
     packed: str = ""
     """Stamp of packed-refs when they were."""
+    policy: bytes = b""
+    """What the rows were folded under (`standing.Stamp`)."""
+    settings: bytes = b""
+    missing: tuple[bytes, ...] = ()
 
 
 class Aside(NamedTuple):

@@ -66,12 +66,13 @@ def all_rows(database: Database) -> Iterator[Summary]:
 def all_events(database: Database) -> Iterator[tuple[Event, bytes]]:
     """Yield every event with its record, by (ts_unix_ms, actor_id, event_id).
 
-    Holds 64 bytes of each event in memory.
+    Those that do not count are among them. Holds 64 bytes of each event in memory.
     """
     places = [
-        key[17:] + seq
-        for items in portions(database, keys.ORDER, size=20 * _PORTION)
-        for key, seq in items
+        key[17:] + value[:8]
+        for table in (keys.ORDER, keys.HELD)
+        for items in portions(database, table, size=20 * _PORTION)
+        for key, value in items
     ]
     places.sort()
     for start in range(0, len(places), _PORTION):
@@ -79,6 +80,15 @@ def all_events(database: Database) -> Iterator[tuple[Event, bytes]]:
             records = [get_record(txn, place[-8:]) for place in places[start : start + _PORTION]]
         for record in records:
             yield decode_record(record), record
+
+
+def held(database: Database) -> Iterator[tuple[Event, str]]:
+    """Yield every event that does not count, and why."""
+    for items in portions(database, keys.HELD):
+        with database.reading() as txn:
+            records = [get_record(txn, value[:8]) for _, value in items]
+        for record, (_, value) in zip(records, items, strict=True):
+            yield decode_record(record), value[8:].decode()
 
 
 def latest_events(database: Database) -> Iterator[Event]:

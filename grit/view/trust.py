@@ -9,7 +9,7 @@ import os
 from typing import Final, Literal, NamedTuple
 from zlib import crc32
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """Version of all byte layouts of the view; another one is rebuilt."""
 
 Reason = Literal["absent", "schema", "changed", "damaged"]

@@ -4,9 +4,8 @@ One path serves an own append, catching up and a rebuild.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from operator import itemgetter
 from struct import Struct
 from typing import Final, NamedTuple
@@ -42,6 +41,7 @@ from grit.view.rows import (
     put_meta,
     seal,
 )
+from grit.view.standing import Judge, Standing
 
 BATCH_EVENTS: Final = 100_000
 """What a caller should apply at once at most: bounds the memory of a transaction."""
@@ -61,12 +61,22 @@ Records = Sequence[tuple[Event, bytes]]
 """Events, each with its stored record."""
 Journal = tuple[str, tuple[tuple[str, bytes], ...]]
 """Commit id of an own append, and its objects as (kind, content)."""
-Validator = Callable[[Event], bool]
 _Item = tuple[bytes, Event, bytes]
 """An event between its ORDER key and its record."""
 _order_key: Final = Struct(">c16sQ16s32s").pack
 """What `keys.event_order` returns, faster."""
 _NEVER: Final = (-1, EventId(b""))
+
+
+class _Stored(NamedTuple):
+    """What came of records."""
+
+    groups: dict[IssueId, list[Event]]
+    """Events that count from now on, by issue and in their order."""
+    unseen: set[IssueId]
+    """Issues of which nothing counted before."""
+    fresh: list[Event]
+    """Events that were not stored before."""
 
 
 class Applied(NamedTuple):
@@ -80,19 +90,19 @@ class Applied(NamedTuple):
 
 @contextmanager
 def writing(
-    database: Database, valid: Validator | None = None, wait_ms_max: int = LOCK_WAIT_MS_MAX
+    database: Database, judge: Judge | None = None, wait_ms_max: int = LOCK_WAIT_MS_MAX
 ) -> Iterator["Writer"]:
     """Give a Writer over a trusted view.
 
     Raises Busy when another process writes for too long, ViewDoubt when a rebuild must come first.
     """
     with database.exclusive(wait_ms_max):
-        yield Writer(database, valid)
+        yield Writer(database, judge)
 
 
 @contextmanager
 def rebuilding(
-    database: Database, valid: Validator | None = None, *, force: bool = False
+    database: Database, judge: Judge | None = None, *, force: bool = False
 ) -> Iterator["Writer"]:
     """Give a Writer over an empty view that takes the place of the old one at the end.
 
@@ -101,7 +111,7 @@ def rebuilding(
     Raises Busy, IoFailed and OSError (the folder cannot be written: use `Database.temporary`).
     """
     with database.replacing(force=force):
-        writer = Writer(database, valid)
+        writer = Writer(database, judge)
         yield writer
         writer.finish()
 
@@ -112,17 +122,25 @@ class Writer:
     In a file that is being built, the rows of issues are written once, at the end.
     """
 
-    __slots__ = ("_database", "_unwritten", "_valid")
+    __slots__ = ("_database", "_judge", "_unwritten")
 
-    def __init__(self, database: Database, valid: Validator | None = None) -> None:
+    def __init__(self, database: Database, judge: Judge | None = None) -> None:
         self._database = database
-        self._valid = valid
+        self._judge = judge
         self._unwritten: Summaries | None = {} if database.building else None
+
+    def meta(self) -> Meta:
+        """Return the head that the rows stand for, and what they were folded under."""
+        with self._database.reading() as txn:
+            return get_meta(txn)
 
     def head(self) -> str | None:
         """Return the head that the rows stand for; None in an empty view."""
-        with self._database.reading() as txn:
-            return get_meta(txn).head
+        return self.meta().head
+
+    def ask(self, judge: Judge) -> None:
+        """Let this judge decide about what is applied next; its stamp is kept with the rows."""
+        self._judge = judge
 
     def note_joined(self, heads: Sequence[str], packed: str) -> None:
         """Remember which remote heads were compared with the log, and the stamp of packed-refs."""
@@ -147,7 +165,7 @@ class Writer:
         """
 
         def work(txn: Txn) -> Applied:
-            return _apply(txn, records, head, problems, journal, self._valid, self._unwritten)
+            return _apply(txn, records, head, problems, journal, self._judge, self._unwritten)
 
         need_bytes = sum([len(record) for _, record in records]) + _ROW_BYTES * len(records)
         # A collection in the middle of a bulk walks everything that was decoded: a third of it.
@@ -180,17 +198,21 @@ def _apply(
     head: str | None,
     problems: Sequence[tuple[str, Problem]],
     journal: Journal | None,
-    valid: Validator | None,
+    judge: Judge | None,
     unwritten: Summaries | None,
 ) -> Applied:
     meta = get_meta(txn)
-    groups, unseen = _store(txn, records, meta.next_seq, valid, unwritten)
+    if judge is not None:
+        policy, settings, missing = judge.stamp
+        meta = meta._replace(policy=policy, settings=settings, missing=missing)
+    standing = None if judge is None else Standing(txn, judge)
+    stored = _store(txn, records, meta.next_seq, standing, unwritten)
     stale: list[tuple[bytes, bytes]] = []
     changes: Changes = {}
-    for issue_id, news in groups.items():
+    for issue_id, news in stored.groups.items():
         row = get_row(txn, issue_id) if unwritten is None else None
         before = row.summary if row is not None else (unwritten or {}).get(issue_id)
-        summary = _fold(txn, news, before, alone=issue_id in unseen)
+        summary = _fold(txn, news, before, alone=issue_id in stored.unseen)
         if summary is not None:
             changes[issue_id] = Change(row, summary)
             if not _TEXT_TAGS.isdisjoint([event.tag for event in news]):
@@ -198,7 +220,8 @@ def _apply(
     if unwritten is None:
         project(txn, changes)
     txn.cursor().putmulti(stale)
-    event_count, unknown_count = _note_actors(txn, chain.from_iterable(groups.values()))
+    unknown_count = _note_actors(txn, stored, standing)
+    event_count = len(stored.fresh)
     for blob, (position, reason, event_id) in problems:
         place = b"\xff\xff\xff\xff" if position is None else position.to_bytes(4, "big")
         txn.put(keys.ASIDE + blob.encode() + place, pack((blob, position, reason, event_id)))
@@ -214,12 +237,16 @@ def _apply(
 
 
 def _store(
-    txn: Txn, records: Records, seq: int, valid: Validator | None, unwritten: Summaries | None
-) -> tuple[dict[IssueId, list[Event]], set[IssueId]]:
-    """Store the events that are new; return them by issue and in their order.
-
-    Also the issues of which nothing was stored before.
-    """
+    txn: Txn,
+    records: Records,
+    seq: int,
+    standing: Standing | None,
+    unwritten: Summaries | None,
+) -> _Stored:
+    """Store the events that are new, improve those that are not, and say which count."""
+    looks = standing is not None and standing.looks
+    if standing is not None:
+        standing.take_keys()
     # Runs for every event of a log, so it is spelled out.
     table = keys.ORDER
     buckets: dict[IssueId, list[_Item]] = {}
@@ -232,7 +259,6 @@ def _store(
         else:
             bucket.append((key, event, record))
     fresh: list[_Item] = []
-    groups: dict[IssueId, list[Event]] = {}
     unseen: set[IssueId] = set()
     for issue_id in sorted(buckets):
         bucket = buckets[issue_id]
@@ -240,14 +266,15 @@ def _store(
         last = _last_order(txn, issue_id, unwritten) if seq else b""
         if not last:
             unseen.add(issue_id)
-        if bucket[0][0] <= last or len({item[0] for item in bucket}) < len(bucket):
-            bucket = _unknown(txn, bucket, last, valid)
-        if bucket:
-            fresh += bucket
-            groups[issue_id] = [item[1] for item in bucket]
+        if (
+            (looks and seq)
+            or bucket[0][0] <= last
+            or len({item[0] for item in bucket}) < len(bucket)
+        ):
+            bucket = _unknown(txn, bucket, last, standing)
+        fresh += bucket
     places = [number.to_bytes(8, "big") for number in range(seq, seq + len(fresh))]
-    orders = zip([item[0] for item in fresh], places, strict=True)
-    txn.cursor().putmulti(orders, append=not txn.stat()["entries"])
+    counted = _put_orders(txn, fresh, places, standing if looks else None)
     event_table = keys.EVENT
     # Spelled out: rows.seal.
     txn.cursor().putmulti(
@@ -257,7 +284,39 @@ def _store(
         ],
         append=True,
     )
-    return groups, unseen
+    return _Stored(_by_issue(counted, standing), unseen, [item[1] for item in fresh])
+
+
+def _put_orders(
+    txn: Txn, fresh: list[_Item], places: list[bytes], standing: Standing | None
+) -> list[Event]:
+    """Give every new event its place in the order, or hold it back; return those that count."""
+    empty = not txn.stat()["entries"]
+    if standing is not None:
+        pairs = list(zip(fresh, places, strict=True))
+        pairs = [one for one in pairs if standing.admit(one[0][0], one[0][1], one[1])]
+        fresh, places = [item for item, _ in pairs], [place for _, place in pairs]
+        empty = False
+    orders = zip([item[0] for item in fresh], places, strict=True)
+    txn.cursor().putmulti(orders, append=empty)
+    return [item[1] for item in fresh]
+
+
+def _by_issue(counted: list[Event], standing: Standing | None) -> dict[IssueId, list[Event]]:
+    """Group events, which come in the order of issues and their events, and what was released."""
+    groups: dict[IssueId, list[Event]] = {}
+    for event in counted:
+        issue_id = event.issue_id
+        if issue_id in groups:
+            groups[issue_id].append(event)
+        else:
+            groups[issue_id] = [event]
+    if standing is not None and standing.released:
+        for event in standing.released:
+            groups.setdefault(event.issue_id, []).append(event)
+        for issue_id in {event.issue_id for event in standing.released}:
+            groups[issue_id].sort(key=lambda event: event.order)
+    return groups
 
 
 def _last_order(txn: Txn, issue_id: IssueId, unwritten: Summaries | None) -> bytes:
@@ -268,19 +327,31 @@ def _last_order(txn: Txn, issue_id: IssueId, unwritten: Summaries | None) -> byt
     return _last_key(txn, keys.ORDER + issue_id)
 
 
-def _unknown(txn: Txn, bucket: list[_Item], last: bytes, valid: Validator | None) -> list[_Item]:
-    """Return the events that are not stored yet, the best copy of each; improve those that are."""
+def _unknown(txn: Txn, bucket: list[_Item], last: bytes, standing: Standing | None) -> list[_Item]:
+    """Return the events that are not stored yet, the best copy of each; improve those that are.
+
+    None that counts comes after `last`.
+    """
     unknown: list[_Item] = []
     cursor = txn.cursor()
     for item in bucket:
         key, event, record = item
         if unknown and unknown[-1][0] == key:
-            if _better(event, unknown[-1][1], valid):
+            if _better(event, unknown[-1][1], standing):
                 unknown[-1] = item
-        elif key <= last and cursor.set_key(key):
-            _improve(txn, key, event, record, valid)
-        else:
+            continue
+        seq: bytes | None = None
+        if key <= last and cursor.set_key(key):
+            seq = cursor.value()
+        elif standing is not None and standing.looks:
+            # An improvement of this very bucket may have let it count.
+            seq = standing.find(key) or txn.get(key)
+        if seq is None:
             unknown.append(item)
+        elif event.sig is not None and _better(event, get_event(txn, seq), standing):
+            txn.put(keys.EVENT + seq, seal(record))
+            if standing is not None:
+                standing.improve(key, event)
     return unknown
 
 
@@ -294,25 +365,11 @@ def _last_key(txn: Txn, prefix: bytes) -> bytes:
     return key if key.startswith(prefix) else b""
 
 
-def _improve(txn: Txn, key: bytes, event: Event, record: bytes, valid: Validator | None) -> None:
-    """Replace the stored copy of an event when this one is better."""
-    if event.sig is None:
-        return
-    seq = txn.get(key)
-    assert seq is not None, "only stored events are improved"
-    if _better(event, get_event(txn, seq), valid):
-        txn.put(keys.EVENT + seq, seal(record))
-
-
-def _better(event: Event, than: Event, valid: Validator | None) -> bool:
+def _better(event: Event, than: Event, standing: Standing | None) -> bool:
     """Return whether one copy of an event is to be kept rather than another; a strict order."""
-    if event.sig == than.sig or event.sig is None:
-        return False
-    if than.sig is None:
-        return True
-    if valid is not None and valid(event) != valid(than):
-        return valid(event)
-    return event.sig < than.sig
+    if standing is not None:
+        return standing.better(event, than)
+    return event.sig is not None and (than.sig is None or event.sig < than.sig)
 
 
 def _fold(txn: Txn, news: list[Event], before: Summary | None, *, alone: bool) -> Summary | None:
@@ -330,31 +387,46 @@ def _fold(txn: Txn, news: list[Event], before: Summary | None, *, alone: bool) -
     return summary
 
 
-def _note_actors(txn: Txn, events: Iterable[Event]) -> tuple[int, int]:
-    """Keep each actor's last event and latest announcement; count events, and those unknown."""
+def _note_actors(txn: Txn, stored: _Stored, standing: Standing | None) -> int:
+    """Keep each actor's last event that counts and best announcement; count unknown kinds."""
     tips: dict[ActorId, tuple[int, EventId]] = {}
     announced: dict[ActorId, _Announced] = {}
-    count = unknown_count = 0
-    for event in events:
+    held = standing.held if standing is not None else frozenset()
+    unknown_count = 0
+    for event in stored.fresh:
         event_id, issue_id, actor_id, ts_unix_ms, _, tag, _, _ = event
-        count += 1
-        if ts_unix_ms >= tips.get(actor_id, _NEVER)[0]:
+        if held and event_id in held:
+            tips.setdefault(actor_id, _NEVER)
+        elif ts_unix_ms >= tips.get(actor_id, _NEVER)[0]:
             tips[actor_id] = max(tips.get(actor_id, _NEVER), (ts_unix_ms, event_id))
         if tag == ACTOR_ANNOUNCED and bytes(issue_id) == actor_id:
-            news = (_is_certified(event), ts_unix_ms, event_id, event)
-            announced[actor_id] = max(announced.get(actor_id, news), news)
+            _rank(announced, event)
         elif tag not in KINDS:
             unknown_count += 1
+    for event in standing.improved if standing is not None else ():
+        # A signed copy may certify what an unsigned one only claimed.
+        if event.tag == ACTOR_ANNOUNCED and bytes(event.issue_id) == event.actor_id:
+            _rank(announced, event)
+            tips.setdefault(event.actor_id, _NEVER)
+    for event in standing.released if standing is not None else ():
+        tip = (event.ts_unix_ms, event.event_id)
+        tips[event.actor_id] = max(tips.get(event.actor_id, _NEVER), tip)
     for actor_id, (last_ts, last_event_id) in tips.items():
         person = get_person(txn, actor_id) or Person(
-            actor_id, last_event_id, last_ts, None, None, "", "", "", None, False
+            actor_id, EventId(b""), 0, None, None, "", "", "", None, False
         )
         if (last_ts, last_event_id) > (person.last_ts, person.last_event_id):
             person = person._replace(last_event_id=last_event_id, last_ts=last_ts)
         if actor_id in announced:
             person = _announce(person, *announced[actor_id])
         txn.put(keys.ACTOR + actor_id, encode_person(person))
-    return count, unknown_count
+    return unknown_count
+
+
+def _rank(announced: dict[ActorId, _Announced], event: Event) -> None:
+    """Keep the best announcement of each actor."""
+    news = (_is_certified(event), event.ts_unix_ms, event.event_id, event)
+    announced[event.actor_id] = max(announced.get(event.actor_id, news), news)
 
 
 def _is_certified(event: Event) -> bool:

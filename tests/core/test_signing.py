@@ -81,3 +81,17 @@ def test_vectors(row: dict[str, str]) -> None:
         assert signing.public_key(seed).hex() == row["public_key"]
     if row["status"] == "valid":
         assert signing.actor_id_of(signing.public_key(seed)).hex() == row["actor"]
+
+
+def test_many_signatures_are_verified_as_one_by_one() -> None:
+    """Each key, signature and event_id has its own answer, in the order given."""
+    good, other = _signed("one"), _signed("two")
+    assert good.sig is not None and other.sig is not None
+    rows = [
+        KEY + good.sig + good.event_id,
+        KEY + other.sig + good.event_id,
+        signing.public_key(bytes(32)) + good.sig + good.event_id,
+        KEY + other.sig + other.event_id,
+    ]
+    assert signing.are_valid(b"".join(rows)) == b"\x01\x00\x00\x01"
+    assert signing.are_valid(b"") == b""

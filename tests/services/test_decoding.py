@@ -2,12 +2,13 @@
 
 import os
 import signal
+from collections.abc import Callable
 
 import pytest
 
 from grit.core import codec
 from grit.git.blob import Blob
-from grit.services import decoding
+from grit.services import decoding, forked
 from tests.core.builders import NOW_MS, event
 
 
@@ -33,7 +34,7 @@ def test_helpers_answer_as_this_process_does(monkeypatch: pytest.MonkeyPatch) ->
     alone = list(decoding.decoded(blobs(), whole_log=False))
     monkeypatch.setattr(decoding, "PORTION_BYTES", 20_000)
     monkeypatch.setattr(decoding, "CHUNK_SENT_BYTES_MIN", 1_000)
-    monkeypatch.setattr(decoding, "_can_fork", lambda: True)
+    monkeypatch.setattr(forked, "can_fork", lambda: True)
     assert list(decoding.decoded(blobs(), whole_log=True)) == alone
     assert [oid for oid, _ in alone] == [blob.oid for blob in blobs()]
     assert sum(bool(chunk.problems) for _, chunk in alone) > 3
@@ -42,33 +43,33 @@ def test_helpers_answer_as_this_process_does(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_a_dead_helper_had_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Helpers that are killed before they answer, or between answers, cost only time."""
     alone = list(decoding.decoded(blobs(), whole_log=False))
-    start = decoding._start
+    start = forked.start
 
-    def killed(count: int) -> list[decoding._Helper]:
-        helpers = start(count)
+    def killed(work: Callable[[bytes], bytes], count: int) -> list[forked.Helper]:
+        helpers = start(work, count)
         for helper in helpers:
             os.kill(helper.pid, signal.SIGKILL)
         return helpers
 
     monkeypatch.setattr(decoding, "PORTION_BYTES", 20_000)
     monkeypatch.setattr(decoding, "CHUNK_SENT_BYTES_MIN", 1_000)
-    monkeypatch.setattr(decoding, "_can_fork", lambda: True)
-    monkeypatch.setattr(decoding, "_start", killed)
+    monkeypatch.setattr(forked, "can_fork", lambda: True)
+    monkeypatch.setattr(forked, "start", killed)
     assert list(decoding.decoded(blobs(), whole_log=True)) == alone
 
 
 def test_helpers_are_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stops in the middle leaves no process behind."""
     pids: list[int] = []
-    start = decoding._start
+    start = forked.start
 
-    def noted(count: int) -> list[decoding._Helper]:
-        helpers = start(count)
+    def noted(work: Callable[[bytes], bytes], count: int) -> list[forked.Helper]:
+        helpers = start(work, count)
         pids.extend(helper.pid for helper in helpers)
         return helpers
 
-    monkeypatch.setattr(decoding, "_can_fork", lambda: True)
-    monkeypatch.setattr(decoding, "_start", noted)
+    monkeypatch.setattr(forked, "can_fork", lambda: True)
+    monkeypatch.setattr(forked, "start", noted)
     stream = decoding.decoded(blobs(), whole_log=True)
     next(iter(stream))
     stream.close()  # type: ignore[attr-defined]

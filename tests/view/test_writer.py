@@ -13,6 +13,7 @@ from grit.view import keys
 from grit.view import writer as writers
 from grit.view.database import Database
 from grit.view.reader import ViewReader
+from grit.view.standing import Stamp
 from grit.view.writer import Writer, rebuilding, writing
 from tests.view.naive import records
 
@@ -30,9 +31,29 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
+class Judge:
+    """Knows a valid signature when it sees one, and holds nothing back."""
+
+    stamp = Stamp()
+    looks = False
+    keyed: frozenset[ActorId] = frozenset()
+
+    def valid(self, event: Event) -> bool:
+        return event.sig == b"v" * 64
+
+    def unknown(self, actor_id: ActorId) -> bool:
+        return False
+
+    def status(self, event: Event) -> str:
+        raise AssertionError(event)
+
+    def held(self, event: Event, status: str) -> str | None:
+        raise AssertionError(event)
+
+
 def apply(database: Database, *batches: list[Event]) -> None:
     for batch in batches:
-        with writing(database, lambda event: event.sig == b"v" * 64) as writer:
+        with writing(database, Judge()) as writer:
             writer.apply(records(batch), "head")
 
 

@@ -1,0 +1,113 @@
+"""Use cases: whose events count. A list of allowed actors, and revoking one (spec/trust.md)."""
+
+from typing import NamedTuple, cast
+
+from grit.core.errors import InvalidArgs, NotFound
+from grit.core.ids import ActorId, EventId, parse_prefix
+from grit.core.limits import REVOKED_ENDS_MAX
+from grit.core.trust import VALID, WARN, Policy, chain_ends
+from grit.git import actors as files
+from grit.git.actors import Scalar
+from grit.services.policy import REVOKED, TRUSTED, allowed_actors, revoked_actors
+from grit.services.refresh import refresh
+from grit.services.workspace import Workspace
+from grit.view.reader import ViewReader
+
+
+class Known(NamedTuple):
+    """An actor that this clone or its log knows."""
+
+    actor_id: ActorId
+    label: str
+
+
+class Changed(NamedTuple):
+    """What became of the list or the table of revoked actors."""
+
+    actor: Known
+    changed: bool
+    trusted: tuple[ActorId, ...]
+    """The list of allowed actors now; empty: everybody."""
+    event_count: int = 0
+    """Events of a revoked actor that still count."""
+
+
+def find_actor(workspace: Workspace, reader: ViewReader, text: str) -> Known:
+    """Return the actor of this clone or of the log with this label, name or id prefix.
+
+    Raises NotFound, or InvalidArgs with the candidates when several have it: labels are claims.
+    """
+    known = {one.actor_id: Known(one.actor_id, one.label or one.name) for one in reader.actors()}
+    for actor in files.list_actors(workspace.repository):
+        known[actor.actor_id] = Known(actor.actor_id, actor.label)
+    found = [one for one in known.values() if one.label == text]
+    if not found and set(text.lower()) <= set("0123456789abcdef"):
+        prefix = parse_prefix(text, what="actor id")
+        found = [one for one in known.values() if one.actor_id.hex().startswith(prefix)]
+    if not found:
+        raise NotFound(f"nobody called '{text}' is known here: see 'grit actor list'")
+    if len(found) > 1:
+        ids = ", ".join(sorted(one.actor_id.hex()[:12] for one in found))
+        raise InvalidArgs(f"'{text}' names {len(found)} actors; give the id: {ids}")
+    return found[0]
+
+
+def trust(workspace: Workspace, text: str, *, remove: bool = False) -> Changed:
+    """Put an actor on the list of those whose events count, or take it off."""
+    actor = find_actor(workspace, refresh(workspace), text)
+    with files.changing_config(workspace.repository) as settings:
+        before = allowed_actors(settings)
+        after = before - {actor.actor_id} if remove else before | {actor.actor_id}
+        settings[TRUSTED] = [one.hex() for one in sorted(after)]
+        if not after:
+            del settings[TRUSTED]
+    return Changed(actor, before != after, tuple(sorted(after)))
+
+
+def revoke(workspace: Workspace, text: str, *, remove: bool = False) -> Changed:
+    """Let nothing more of an actor count than what its chain holds now, or let all count again.
+
+    Whoever is revoked already stays so from the first time on: what came since stays out.
+    """
+    reader = refresh(workspace)
+    actor = find_actor(workspace, reader, text)
+    parents = {} if remove else _signed(workspace, reader, actor.actor_id)
+    ends = chain_ends(parents)
+    if len(ends) > REVOKED_ENDS_MAX:
+        raise InvalidArgs(
+            f"the chain of '{actor.label}' has {len(ends)} ends, more than {REVOKED_ENDS_MAX} "
+            "can be recorded; leave it out of the list instead: 'grit actor trust' the others"
+        )
+    with files.changing_config(workspace.repository) as settings:
+        known = dict(revoked_actors(settings))
+        changed = (actor.actor_id in known) == remove
+        table = cast(dict[str, Scalar | list[Scalar]], settings.setdefault(REVOKED, {}))
+        if changed and remove:
+            del table[actor.actor_id.hex()]
+        elif changed:
+            table[actor.actor_id.hex()] = [end.hex() for end in ends]
+        if not table:
+            del settings[REVOKED]
+        trusted = allowed_actors(settings)
+    return Changed(actor, changed, tuple(sorted(trusted)), len(parents))
+
+
+def _signed(
+    workspace: Workspace, reader: ViewReader, actor_id: ActorId
+) -> dict[EventId, EventId | None]:
+    """Return the events that the actor signed, with their parents.
+
+    What only claims to be of the actor must not end up before an end of its chain.
+    """
+    from grit.services.signatures import Judge
+    from grit.view.standing import Stamp
+
+    records = [one for one in reader.all_events() if one[0].actor_id == actor_id]
+    judge = Judge(reader, Policy(WARN), Stamp())
+    try:
+        judge.begin(records)
+        return {
+            event.event_id: event.parent for event, _ in records if judge.status(event) == VALID
+        }
+    finally:
+        judge.close()
