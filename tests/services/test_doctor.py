@@ -290,7 +290,7 @@ def test_damaged_settings_stop_no_other_check(patient: Patient) -> None:
     patient.data("init")
     patient.append(created())
     (patient.git_dir / "grit/config.toml").write_text("= broken")
-    assert patient.trouble() == {"view": "warn", "settings": "error"}
+    assert patient.trouble() == {"view": "warn", "settings": "error", "trust": "warn"}
     (patient.git_dir / "grit/config.toml").write_text(f'default_actor = "{"0" * 32}"\n')
     assert "no actor" in patient.check("settings").message
 
