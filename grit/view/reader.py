@@ -192,8 +192,9 @@ class ViewReader:
     def stored(self, event: Event) -> Event | None:
         """Return the copy of the event that the view holds, or None when it holds none."""
         with self._database.reading() as txn:
-            seq = txn.get(keys.event_order(event))
-            return None if seq is None else get_event(txn, seq)
+            key = keys.event_order(event)
+            seq = txn.get(key) or txn.get(keys.HELD + key[1:])
+            return None if seq is None else get_event(txn, seq[:8])
 
     def standing(self, places: Sequence[bytes]) -> tuple[int, list[bool]]:
         """Return how many events the view holds, and whether it holds those at the places.
