@@ -12,7 +12,7 @@ from grit.git.refs import swap_ref
 from grit.git.salvage import read_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from grit.git.catfile import CatFile
     from grit.git.gitconfig import GitConfig
@@ -68,11 +68,13 @@ class Snapshot(NamedTuple):
         return any(ref.startswith(SNAPSHOTS) for ref in self.refs)
 
 
-def list_snapshots(repository: Repository, latest_ms: int | None = None) -> list[Snapshot]:
+def list_snapshots(
+    repository: Repository, latest_ms: int | None = None, trusted: Container[str] = ()
+) -> list[Snapshot]:
     """Return the snapshots that are here or recorded at remotes, the newest name first.
 
-    With `latest_ms`, only as many as may be used, and none whose name is later than that.
-    Raises GitFailed, IoFailed, WalDamaged.
+    With `latest_ms`, only as many as may be used: the trusted ones by commit, then the newest, and
+    of these none whose name is later than that. Raises GitFailed, IoFailed, WalDamaged.
     """
     if not _any_ref(repository):
         return []
@@ -93,7 +95,8 @@ def list_snapshots(repository: Repository, latest_ms: int | None = None) -> list
         ((max(map(name_ts, refs)), commit) for commit, refs in found.items()), reverse=True
     )
     if latest_ms is not None:
-        known = [one for one in known if 0 < one[0] <= latest_ms][: limits.SNAPSHOTS_READ_MAX]
+        others = [one for one in known if one[1] not in trusted and 0 < one[0] <= latest_ms]
+        known = [one for one in known if one[1] in trusted] + others[: limits.SNAPSHOTS_READ_MAX]
     from grit.git.catfile import CatFile
 
     with CatFile(repository) as objects:

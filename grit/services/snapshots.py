@@ -236,8 +236,9 @@ def choose(workspace: Workspace, head: str, but: Iterable[str] = ()) -> Claim | 
     if workspace.wal.ref != GRIT_REF:
         return None
     try:
-        found = files.list_snapshots(workspace.repository, _latest_ms(workspace))
         verdicts = check.load_verdicts(workspace)
+        trusted = [commit for commit, verdict in verdicts.items() if verdict in TRUSTED]
+        found = files.list_snapshots(workspace.repository, _latest_ms(workspace), trusted)
         candidates = []
         for one in found:
             status = _status(workspace, one, head, verdicts)
@@ -245,8 +246,8 @@ def choose(workspace: Workspace, head: str, but: Iterable[str] = ()) -> Claim | 
                 continue
             if status in TRUSTED or status == UNCHECKED:
                 candidates.append(Listed(one, status))
-            elif verdicts.get(one.commit) != status:
-                disbelieve(workspace, one, status)
+            else:
+                check.tell_once(workspace, one.commit, one.refs[0], status)
         for best in sorted(best_first(candidates), key=lambda one: not one.usable):
             manifest = best.snapshot.manifest
             if manifest and (best.usable or check.pays(workspace, manifest)):
@@ -269,5 +270,5 @@ def settle(workspace: Workspace, claim: Claim, reader: ViewReader) -> None:
 
 def disbelieve(workspace: Workspace, one: Snapshot, reason: str) -> None:
     """Tell, and remember, why a snapshot is not used."""
-    workspace.notice(f"the snapshot {one.refs[0]} is not used: {reason}")
+    check.tell_once(workspace, one.commit, one.refs[0], reason)
     check.note_verdict(workspace, one.commit, reason)

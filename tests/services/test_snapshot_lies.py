@@ -135,7 +135,6 @@ def test_fault_20_a_head_of_the_future_waits_for_its_log(patient: Patient, eager
     assert patient.notices == []
     assert patient.check("snapshots").status == "warn"
     patient.git("update-ref", "refs/grit/wal", new)
-    forget(patient)
     assert rebuilt(patient) == (full(patient), made.refs[0])
 
 

@@ -12,11 +12,12 @@ import pytest
 from grit.core import codec, limits
 from grit.core import events as kinds
 from grit.core.codec import encode_chunk
-from grit.core.errors import InvalidArgs, NotFound
+from grit.core.errors import Conflict, InvalidArgs, NotFound
 from grit.git.blob import Blob
 from grit.git.snapshots import SNAPSHOTS, list_snapshots, remove
 from grit.git.wal import Wal
 from grit.services import actors, refresh, snapshot_check, snapshots
+from grit.view.writer import rebuilding
 from tests.core.builders import NOW_MS, created, event
 from tests.services.clinic import Patient
 from tests.services.snapshot_logs import (
@@ -257,3 +258,47 @@ def test_the_commands_speak_json(patient: Patient) -> None:
     assert "no snapshot" in patient.refused("snapshot", "verify", "nothing")
     patient.git("update-ref", f"{SNAPSHOTS}1", "refs/grit/wal")
     assert patient.grit("snapshot", "verify").returncode == 1
+
+
+@pytest.mark.parametrize("flags", [["--object-format=sha256"], ["--bare"]], ids=["sha256", "bare"])
+def test_other_repositories_have_snapshots_too(
+    flags: list[str], tmp_path: Path, eager: None
+) -> None:
+    """Object ids of another length, and no working tree, change nothing."""
+    folder = tmp_path / "other"
+    subprocess.run(["git", "init", "-q", *flags, str(folder)], check=True)
+    patient = Patient(folder)
+    if "--bare" in flags:
+        patient.git_dir = folder
+    fill(patient)
+    made = make(patient)
+    wanted = full(patient)
+    assert rebuilt(patient) == (wanted, made.refs[0])
+    forget(patient)
+    assert rebuilt(patient) == (wanted, made.refs[0])
+    assert statuses(patient) == {made.refs[0]: "agrees"}
+
+
+def test_a_view_that_lost_something_makes_no_snapshot(patient: Patient) -> None:
+    """What the view does not hold would be lost to all who take the snapshot: it is refused."""
+    fill(patient)
+    workspace = patient.workspace()
+    head = workspace.wal.head()
+    records = list(refresh.refresh(workspace).all_events())
+    with rebuilding(workspace.database, force=True) as writer:
+        writer.apply(records[:-1], head)
+    with pytest.raises(Conflict):
+        snapshots.create(workspace)
+    workspace.close()
+    assert statuses(patient) == {}
+
+
+def test_many_junk_names_do_not_hide_a_good_one(patient: Patient) -> None:
+    """A hostile remote can fill the names: what was verified here is used all the same."""
+    fill(patient)
+    made = make(patient)
+    for number in range(limits.SNAPSHOTS_READ_MAX + 4):
+        patient.git("update-ref", f"{SNAPSHOTS}{NOW_MS + 1 + number}", "refs/grit/wal")
+    patient.notices.clear()
+    assert rebuilt(patient) == (full(patient), made.refs[0])
+    assert len(patient.notices) == 1
