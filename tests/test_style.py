@@ -16,7 +16,8 @@ SCRIPTS = [
 ]
 PACKAGE = sorted((TOP / "grit").rglob("*.py"))
 TESTS = sorted((TOP / "tests").rglob("*.py"))
-SOURCES = [*PACKAGE, *TESTS, *sorted((TOP / "fuzz").rglob("*.py")), *SCRIPTS]
+MODULES = [path for folder in ("fuzz", "tools") for path in sorted((TOP / folder).rglob("*.py"))]
+SOURCES = [*PACKAGE, *TESTS, *MODULES, *SCRIPTS]
 
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 500
