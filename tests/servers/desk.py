@@ -39,6 +39,20 @@ class Repository(NamedTuple):
         path.chmod(0o755)
         return path
 
+    def begin(self) -> "Repository":
+        """Put a first commit of code on the server, as before anybody knew grit."""
+        tree = self.git("mktree")
+        commit = self.git("commit-tree", tree, "-m", "begin")
+        self.git("update-ref", "refs/heads/main", commit)
+        return self
+
+    def seen_through(self, port: int, desk: "Desk") -> "Desk":
+        """Return the desk with its remote at another port of this machine."""
+        host = self.host.through(port)
+        version = int(desk.git("config", "protocol.version"))
+        desk.git("config", "remote.origin.url", host.url(self.bare.name))
+        return Desk(desk.folder, host.configuration(self.desks, version))
+
     def clone(self, name: str, *options: str) -> "Desk":
         """Clone over the server's protocol."""
         folder = self.desks / name
@@ -74,8 +88,18 @@ class Desk(NamedTuple):
         """Run grit; it must fail and say why."""
         done = self.grit(*arguments, **more)
         assert done.status in (1, 2, 3, 4, 5), f"{arguments!r}: {done.status}\n{done.err}"
-        assert done.err.strip(), f"{arguments!r} failed without a word"
+        said = done.out if "--json" in arguments else done.err
+        assert said.strip(), f"{arguments!r} failed without a word"
         return done
+
+    def new(self, *titles: str) -> None:
+        """Create issues."""
+        for title in titles:
+            self.ok("new", title)
+
+    def sync(self, *options: str) -> Any:
+        """Sync, which must work; return the result."""
+        return self.ok("sync", *options, "--json").data
 
     def ref(self, name: str = "refs/grit/wal") -> str | None:
         """Return what a ref of this clone names, None without it."""

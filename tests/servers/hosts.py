@@ -44,9 +44,18 @@ class Host(NamedTuple):
     def url(self, name: str) -> str:
         return f"{self.prefix}{name}"
 
+    def through(self, port: int) -> "Host":
+        """Return the same server as it is reached by another port."""
+        old, new = f"127.0.0.1:{self.port}", f"127.0.0.1:{port}"
+        settings = self.settings.replace(old, new)
+        if self.kind == "ssh":
+            alias = f"HostKeyAlias='[127.0.0.1]:{self.port}'"
+            settings = f"{settings.rstrip()} -p {port} -o {alias}\n"
+        return self._replace(prefix=self.prefix.replace(old, new), settings=settings, port=port)
+
     def configuration(self, folder: Path, version: int) -> dict[str, str]:
         """Write a user's configuration for this server; return the environment that names it."""
-        file = folder / f"gitconfig-{self.kind}-{version}"
+        file = folder / f"gitconfig-{self.kind}-{version}-{self.port}"
         home = Path(os.environ["HOME"]) / ".gitconfig"
         file.write_text(
             f"[include]\n\tpath = {home}\n[protocol]\n\tversion = {version}\n{self.settings}"
@@ -174,6 +183,8 @@ def _ssh(root: Path, scratch: Path) -> Iterator[Host]:
             f"AuthorizedKeysFile {scratch}/authorized_keys\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
             "AcceptEnv GIT_PROTOCOL\nMaxStartups 100\nUseDNS no\nPrintMotd no\n"
+            # Not the developer's own settings; bash reads no .bashrc below another shell.
+            f"SetEnv HOME={os.environ['HOME']} GIT_CONFIG_NOSYSTEM=1 SHLVL=1\n"
         )
         return [program, "-D", "-e", "-f", str(file)]
 

@@ -25,9 +25,11 @@ def _write(desk: Desk, text: str) -> str:
     return commit
 
 
-def test_every_server_takes_and_gives_refs_of_grit(pair: tuple[str, int], serving: Serving) -> None:
+def test_every_server_takes_and_gives_refs_of_grit(
+    every_pair: tuple[str, int], serving: Serving
+) -> None:
     """`git push` and `git fetch` of refs/grit/* work over every server and protocol version."""
-    place = serving(*pair)
+    place = serving(*every_pair)
     one, other = place.clone("one"), place.clone("other")
     first = _write(one, "first")
     one.git("push", "-q", "origin", "refs/grit/*")
@@ -43,10 +45,10 @@ def test_every_server_takes_and_gives_refs_of_grit(pair: tuple[str, int], servin
 
 
 def test_every_server_is_asked_in_the_version_that_is_configured(
-    pair: tuple[str, int], serving: Serving
+    every_pair: tuple[str, int], serving: Serving
 ) -> None:
     """What the tests call version 2 is version 2; dulwich's server knows no more than 0."""
-    kind, version = pair
+    kind, version = every_pair
     place = serving(kind, version)
     one = place.clone("one")
     _write(one, "first")

@@ -1,0 +1,200 @@
+"""Clones that meet over every server: the same bytes everywhere, each event once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.faults.machine import events
+from tests.servers.conftest import Serving
+from tests.servers.desk import Desk, Repository, finish
+
+LOG = "refs/grit/wal"
+Pair = tuple[str, int]
+
+
+def _meet(*desks: Desk) -> None:
+    """Everybody syncs twice."""
+    for _ in range(2):
+        for desk in desks:
+            desk.sync()
+
+
+def _all_equal(place: Repository, *desks: Desk) -> list[str]:
+    """Check that all show the same bytes and the server has it all; return the titles."""
+    first = desks[0].export()
+    for desk in desks[1:]:
+        assert desk.export() == first
+    assert {desk.ref() for desk in desks} == {place.refs()[LOG]}
+    place.git("fsck", "--strict", "--no-dangling")
+    return desks[0].titles()
+
+
+def test_row_15_clones_that_wrote_offline_are_equal_after_two_syncs(
+    every_pair: Pair, serving: Serving, tmp_path: Path
+) -> None:
+    """Clone, sync, list equals; both write offline, both sync twice: equal, nothing lost.
+
+    The clones were made before grit existed, and the server knows nothing of grit at first.
+    """
+    place = serving(*every_pair).begin()
+    ann, ben = place.clone("ann"), place.clone("ben")
+    ann.new("first")
+    sent = ann.sync()
+    assert sent["pushed"] and sent["events_sent"] >= 2, sent
+    received = ben.sync()
+    assert received["pulled"] and received["events_received"] == sent["events_sent"], received
+    assert ben.ok("ls").out == ann.ok("ls").out
+    assert _all_equal(place, ann, ben) == ["first"]
+
+    content = os.urandom(200_000)
+    (tmp_path / "picture").write_bytes(content)
+    issue = ann.ok("ls", "--json").data["issues"][0]["issue_id"]
+    ann.new("by ann")
+    ann.ok("issue", "comment", issue, "--body", "ann was here")
+    ben.new("by ben")
+    ben.ok("issue", "attachment", "add", issue, str(tmp_path / "picture"))
+    ben.ok("close", issue)
+    _meet(ann, ben)
+    assert _all_equal(place, ann, ben) == ["by ann", "by ben", "first"]
+    ann.ok("issue", "attachment", "get", issue, "picture", "-o", str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == content
+
+    late = place.clone("late")
+    late.sync()
+    assert _all_equal(place, ann, ben, late) == ["by ann", "by ben", "first"]
+    again = late.sync()
+    assert (again["events_received"], again["events_sent"], again["merged"]) == (0, 0, False)
+    assert events(late.folder) == events(ann.folder)
+
+
+def test_row_16_two_logs_begun_apart_join_into_one(pair: Pair, serving: Serving) -> None:
+    """Two clones that each started a log before their first sync have one log after it."""
+    place = serving(*pair).begin()
+    ann, ben = place.clone("ann"), place.clone("ben")
+    ann.new("by ann")
+    ben.new("by ben")
+    ann.sync()
+    joined = ben.sync()
+    assert joined["merged"] and joined["events_received"] and joined["events_sent"]
+    ann.sync()
+    assert _all_equal(place, ann, ben) == ["by ann", "by ben"]
+
+
+def test_row_15_three_clones_that_push_at_once_all_get_through(
+    pair: Pair, serving: Serving
+) -> None:
+    """A push that lost the race is fetched, joined and pushed again, without anybody's help."""
+    place = serving(*pair).begin()
+    desks = [place.clone(name) for name in ("ann", "ben", "cara")]
+    for number, desk in enumerate(desks):
+        desk.new(f"offline {number}")
+    for done in [finish(process) for process in [desk.start("sync") for desk in desks]]:
+        assert done.status == 0, done.err
+    _meet(*desks)
+    assert _all_equal(place, *desks) == ["offline 0", "offline 1", "offline 2"]
+
+
+@pytest.mark.parametrize("kind", ["path", "daemon", "http", "ssh"])
+def test_fault_8_repositories_of_sha256_sync(kind: str, serving: Serving) -> None:
+    """Repositories with the longer ids sync too, over each of git's own servers."""
+    place = serving(kind, 2, "--object-format=sha256").begin()
+    ann, ben = place.clone("ann"), place.clone("ben")
+    ann.new("by ann")
+    ben.new("by ben")
+    _meet(ann, ben)
+    assert _all_equal(place, ann, ben) == ["by ann", "by ben"]
+    assert len(place.refs()[LOG]) == 64
+
+
+def test_pull_and_push_alone_do_one_half(pair: Pair, serving: Serving) -> None:
+    """`--pull` sends nothing, `--push` says what it needs when the remote is ahead."""
+    place = serving(*pair).begin()
+    ann, ben = place.clone("ann"), place.clone("ben")
+    ann.new("by ann")
+    ann.sync("--push")
+    ben.new("by ben")
+    before = place.refs()
+    pulled = ben.sync("--pull")
+    assert pulled["pulled"] and not pulled["pushed"] and pulled["events_sent"] == 0
+    assert place.refs() == before
+    assert ben.titles() == ["by ann", "by ben"]
+    ben.sync("--push")
+    assert ann.titles() == ["by ann"]
+    ann.sync("--pull")
+    assert _all_equal(place, ann, ben) == ["by ann", "by ben"]
+
+
+@pytest.mark.parametrize("kind", ["file", "daemon", "http", "ssh"])
+def test_fault_9_a_shallow_clone_has_the_whole_log(kind: str, serving: Serving) -> None:
+    """A clone of the newest code alone gets every event, and may write."""
+    place = serving(kind).begin()
+    place.git("update-ref", "refs/heads/main", _child_of(place, "refs/heads/main"))
+    ann = place.clone("ann")
+    ann.new("first", "second", "third")
+    ann.sync()
+    ben = place.clone("ben", "--depth=1")
+    assert ben.git("rev-parse", "--is-shallow-repository") == "true"
+    ben.sync()
+    assert ben.titles() == ["first", "second", "third"]
+    assert ben.git("rev-list", "--count", "HEAD") == "1", "the code came too"
+    ben.new("fourth")
+    _meet(ben, ann)
+    assert _all_equal(place, ann, ben) == ["first", "fourth", "second", "third"]
+
+
+@pytest.mark.parametrize("kind", ["file", "http"])
+def test_fault_9_a_shallow_log_is_never_shown_as_whole(kind: str, serving: Serving) -> None:
+    """A log cut off by `git fetch --depth=1` is completed by sync, or refused with the way out."""
+    place = serving(kind).begin()
+    ann = place.clone("ann")
+    ann.new("first", "second", "third")
+    ann.sync()
+    ben = place.clone("ben")
+    ben.git("fetch", "-q", "--depth=1", "origin", "+refs/grit/*:refs/grit-remotes/origin/*")
+    listed = ben.grit("ls")
+    if listed.status == 0:
+        assert "third" not in listed.out, "a part of a log is shown as the whole"
+    else:
+        assert "--unshallow" in listed.err, listed.err
+    done = ben.grit("sync")
+    if done.status != 0:
+        assert "--unshallow" in done.err, done.err
+        ben.git("fetch", "-q", "--unshallow")
+        ben.sync()
+    assert ben.titles() == ["first", "second", "third"]
+    ben.new("fourth")
+    _meet(ben, ann)
+    assert _all_equal(place, ann, ben) == ["first", "fourth", "second", "third"]
+
+
+@pytest.mark.parametrize("kind", ["file", "daemon", "http", "ssh"])
+def test_fault_9_a_partial_clone_has_the_whole_log(
+    kind: str, serving: Serving, tmp_path: Path
+) -> None:
+    """Blobs that a partial clone lacks are fetched, by git itself or by sync."""
+    place = serving(kind).begin()
+    place.git("config", "uploadpack.allowFilter", "true")
+    ann = place.clone("ann")
+    ann.new("first")
+    (tmp_path / "picture").write_bytes(b"pixels")
+    issue = ann.ok("ls", "--json").data["issues"][0]["issue_id"]
+    ann.ok("issue", "attachment", "add", issue, str(tmp_path / "picture"))
+    ann.sync()
+    ben = place.clone("ben", "--filter=blob:none")
+    ben.sync()
+    assert ben.titles() == ["first"]
+    ann.new("second")
+    ann.sync()
+    ben.git("fetch", "-q", "origin")
+    assert ben.titles() == ["first", "second"]
+    ben.new("third")
+    _meet(ben, ann)
+    assert _all_equal(place, ann, ben) == ["first", "second", "third"]
+    ben.ok("issue", "attachment", "get", issue, "picture", "-o", str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == b"pixels"
+
+
+def _child_of(place: Repository, ref: str) -> str:
+    tree = place.git("mktree")
+    return place.git("commit-tree", tree, "-p", place.refs()[ref], "-m", "more code")
