@@ -106,7 +106,9 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "conflict": ErrorRow(4, "Look at the current state with 'grit show ID', then try again."),
     "busy": ErrorRow(5, "Another grit command is running; try again in a moment."),
     "io_error": ErrorRow(5, "Check free space and permissions; nothing acknowledged was lost."),
-    "git_error": ErrorRow(5, "Run grit inside a git repository that you own."),
+    "git_error": ErrorRow(
+        5, "Run grit inside a git repository that you own, with remotes that plain git can use."
+    ),
     "wal_error": ErrorRow(
         1, "Run 'grit doctor' for a diagnosis; it never changes the log unasked."
     ),

@@ -10,6 +10,7 @@ from grit.core.errors import WalDamaged
 from grit.core.limits import CHUNK_BYTES_MAX
 from grit.git.catfile import CatFile
 from grit.git.dialects import ATTACHMENTS, CHUNK_SUFFIX, META_NAME, Plan, plan_grite_join
+from grit.git.log_reader import shallow_commits
 from grit.git.loose_tail import is_loose_ancestor
 from grit.git.objects import ObjectWriter, commit_links, read_loose, tree_entries
 from grit.git.process import run
@@ -51,15 +52,32 @@ def check_is_log(repository: Repository, oid: str) -> None:
 
     A ref that names code by mistake would else drag its whole history into the log.
     """
+    wrong = why_not_log(repository, oid)
+    if wrong is not None:
+        raise WalDamaged(wrong, object=oid)
+
+
+def why_not_log(repository: Repository, oid: str) -> str | None:
+    """Return why the object is no commit of a log, None when it looks like one."""
     with CatFile(repository) as objects:
-        found = _read(repository, objects, oid)
-        if found is None or found[0] != "commit":
-            raise WalDamaged(
-                f"{oid[:12]} is {'missing' if found is None else 'a ' + found[0]}, not a log",
-                object=oid,
-            )
-        tree, parents = commit_links(found[1])
-        root = _read(repository, objects, tree)
+        return _not_log(repository, objects, oid)
+
+
+def is_cut(repository: Repository) -> bool:
+    """Return whether a shallow clone ends inside a log: a part of that is missing then."""
+    ends = shallow_commits(repository)
+    if not ends:
+        return False
+    with CatFile(repository) as objects:
+        return any(_not_log(repository, objects, oid.decode()) is None for oid in ends)
+
+
+def _not_log(repository: Repository, objects: CatFile, oid: str) -> str | None:
+    found = _read(repository, objects, oid)
+    if found is None or found[0] != "commit":
+        return f"{oid[:12]} is {'missing' if found is None else 'a ' + found[0]}, not a log"
+    tree, parents = commit_links(found[1])
+    root = _read(repository, objects, tree)
     names = (
         [entry.name for entry in tree_entries(root[1], repository.object_format)] if root else []
     )
@@ -67,7 +85,8 @@ def check_is_log(repository: Repository, oid: str) -> None:
         name.endswith(CHUNK_SUFFIX) or name in (ATTACHMENTS, META_NAME, _EVENTS) for name in names
     )
     if root is None or not known or (not names and len(parents) < 2):
-        raise WalDamaged(f"the commit {oid[:12]} is not one of a log", object=oid)
+        return f"the commit {oid[:12]} is not one of a log"
+    return None
 
 
 def write_join(wal: "Wal", ours: str, theirs: str) -> str:

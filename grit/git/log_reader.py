@@ -100,7 +100,7 @@ def _stream(repository: Repository, head: str, old: str | None, known: Known) ->
         stdin=subprocess.DEVNULL,
     )
     contents = start(repository.git_dir, "cat-file", "--batch", "--buffer", stdin=subprocess.PIPE)
-    state = _Listing(_shallow(repository), known)
+    state = _Listing(shallow_commits(repository), known)
     assert listing.stdout is not None
     assert contents.stdin is not None
     assert contents.stdout is not None
@@ -167,7 +167,8 @@ def _delivered(source: IO[bytes], state: _Listing) -> Iterator[Blob]:
 def _check_end(repository: Repository, state: _Listing, listed: bool, old: str | None) -> None:
     if state.cut is not None:
         raise GitFailed(
-            "the log is cut off by a shallow clone; run 'git fetch --unshallow' and try again",
+            "the log is cut off by a shallow clone; 'grit sync' fetches the rest of it, and "
+            "'git fetch --unshallow' that of the code too",
             object=state.cut,
         )
     if listed and not state.queue:
@@ -280,7 +281,8 @@ def _span(head: str, old: str | None) -> tuple[str, ...]:
     return (head, "--") if old is None else (head, f"^{old}", "--")
 
 
-def _shallow(repository: Repository) -> frozenset[bytes]:
+def shallow_commits(repository: Repository) -> frozenset[bytes]:
+    """Return the commits at which a shallow clone ends, as hex."""
     try:
         with open(f"{repository.common_dir}/shallow", "rb") as file:
             return frozenset(file.read().split())

@@ -39,6 +39,9 @@ _MOVED: Final = (
     "remote ref updated since checkout",
 )
 """Reasons for a refusal that mean: somebody else was faster."""
+_DEPTH_MAX: Final = 2**31 - 2
+"""One more would stand for `--unshallow`, which also fetches the whole history of the code."""
+_SIGPIPE: Final = 13
 _LINE_BYTES_MAX: Final = 65_536
 
 
@@ -87,10 +90,12 @@ def fetch(
     progress: ProgressReporter = SILENT,
     *,
     prune: bool = False,
+    whole: bool = False,
 ) -> Fetched:
     """Fetch exactly these refspecs, with all objects, whatever the remote's own settings say.
 
-    `prune` drops the records, below the right sides of the refspecs, of refs that are gone.
+    `prune` drops the records, below the right sides of the refspecs, of refs that are gone; `whole`
+    completes what was cut off by an earlier shallow fetch, and leaves other history as it is.
 
     Raises GitFailed when git is missing, IoFailed when no process can be started.
     """
@@ -101,6 +106,7 @@ def fetch(
             *_shown(progress),
             "--no-tags",
             "--prune" if prune else "--no-prune",
+            *((f"--depth={_DEPTH_MAX}",) if whole else ()),
             "--no-filter",
             "--no-auto-maintenance",
             "--no-write-fetch-head",
@@ -117,7 +123,7 @@ def fetch(
     )
     if talk.status == 0:
         return Fetched(None, said=talk.words)
-    words = talk.words or f"git ended with status {talk.status}"
+    words = talk.words or _silent_end(talk.status)
     return Fetched(words, _MISSING.search(words) is not None)
 
 
@@ -159,7 +165,7 @@ def push(
         f"pushing to {remote}",
     )
     outcomes = dict(_outcome(line, talk.words) for line in talk.stdout.splitlines() if "\t" in line)
-    words = talk.words or f"git ended with status {talk.status}"
+    words = talk.words or _silent_end(talk.status)
     return [
         outcomes.get(update.ref) or Pushed(update.ref, talk.status == 0, False, words)
         for update in updates
@@ -229,6 +235,13 @@ def _talk(
         _end(process)
         progress.done()
     return _Talk(status, stdout.decode(errors="replace"), _words(said))
+
+
+def _silent_end(status: int) -> str:
+    """Return what is known of a git that ended without a word."""
+    if status == -_SIGPIPE:
+        return "the other side closed the connection"
+    return f"git was ended by signal {-status}" if status < 0 else f"git ended with status {status}"
 
 
 def _end(process: "Popen[bytes]") -> None:

@@ -94,7 +94,7 @@ def check_repository(workspace: Workspace) -> Check:
             "repository",
             "warn",
             f"{message}; a shallow clone, in which old parts of the log may be missing",
-            "run 'git fetch --unshallow' if grit asks for it",
+            "run 'grit sync' if grit says that the log is cut off",
         )
     if not os.access(repository.common_dir, os.W_OK):
         return Check(

@@ -12,7 +12,7 @@ from grit.core.events import Event
 from grit.core.ids import ActorId
 from grit.core.limits import ID_BYTES, REMOTE_ASKED_S_MAX
 from grit.git import actors as files
-from grit.services.checks import FIX, Check, LogRef, ViewState, has_commit
+from grit.services.checks import FIX, Check, LogRef, ViewState
 from grit.services.survey import Tallies, Tally
 from grit.services.workspace import Workspace
 from grit.view.reader import ViewReader
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _HEX: Final = frozenset("0123456789abcdef")
 _NAMED_MAX: Final = 3
+_SYNC: Final = "'grit sync' joins the logs and sends what is missing there"
 
 
 def check_growth(workspace: Workspace) -> Check:
@@ -76,9 +77,9 @@ def check_remotes(workspace: Workspace, ref: LogRef) -> Check:
     except (GitFailed, IoFailed) as error:
         return Check("remotes", "warn", f"not checked: {error.message}", "mend 'repository' first")
     message = "; ".join(text for _, text in stands)
-    if any(wrong for wrong, _ in stands):
-        plan = "'grit sync' joins the logs and sends what is missing there"
-        return Check("remotes", "warn", message, plan)
+    plans = [plan for plan, _ in stands if plan is not None]
+    if plans:
+        return Check("remotes", "warn", message, plans[0])
     overwriting = _overwriting(workspace, config, ref)
     if overwriting is not None:
         return overwriting
@@ -101,32 +102,39 @@ def _overwriting(workspace: Workspace, config: "GitConfig", ref: LogRef) -> Chec
 
 def _stand(
     workspace: Workspace, ref: LogRef, remote: str, agreed: "Agreed | None"
-) -> tuple[bool, str]:
-    """Ask a remote for the head of its log; return whether that is wrong, and what it means."""
-    from grit.git.joins import standing
+) -> tuple[str | None, str]:
+    """Ask a remote for the head of its log; return what to do, if anything, and what it means."""
+    from grit.git.catfile import CatFile
+    from grit.git.joins import standing, why_not_log
     from grit.git.transport import remote_refs
 
     repository, environ = workspace.repository, workspace.ports.environ
     found = remote_refs(repository, remote, [ref.name], environ, REMOTE_ASKED_S_MAX)
     if isinstance(found, str):
-        return False, f"{remote} could not be asked: {found.splitlines()[0]}"
+        return None, f"{remote} could not be asked: {found.splitlines()[0]}"
     theirs = found.get(ref.name)
     if theirs is None and agreed is not None:
-        return True, (
+        return _SYNC, (
             f"{remote} has no log any more: removed there, or by a 'git push --mirror' of a clone "
             "without it"
         )
     if theirs is None:
-        return False, f"{remote} has no log yet"
+        return None, f"{remote} has no log yet"
     if theirs == ref.head:
-        return False, f"{remote} holds the same log"
-    if not has_commit(workspace, theirs):
-        return False, f"{remote} has events that are not here yet"
+        return None, f"{remote} holds the same log"
+    with CatFile(repository) as objects:
+        known = objects.header(theirs)
+    if known is None:
+        return None, f"{remote} has events that are not here yet"
+    wrong = why_not_log(repository, theirs)
+    if wrong is not None:
+        plan = f"find out who set {ref.name} there; 'grit sync' works again when it is a log"
+        return plan, f"what {remote} has as its log is none: {wrong}"
     if agreed is not None and not workspace.wal.contains(theirs, agreed.head):
-        return True, f"the log of {remote} was set back: it lacks what it once held"
+        return _SYNC, f"the log of {remote} was set back: it lacks what it once held"
     if ref.head is not None and standing(repository, ref.head, theirs) == "ahead":
-        return False, f"{remote} lacks events that are here"
-    return False, f"{remote} has events that were fetched and wait to be joined"
+        return None, f"{remote} lacks events that are here"
+    return None, f"{remote} has events that were fetched and wait to be joined"
 
 
 def check_snapshots(workspace: Workspace, ref: LogRef, view: ViewState) -> Check:

@@ -17,7 +17,7 @@ from grit.core.limits import (
 from grit.git import remotes
 from grit.git.remotes import Remote
 from grit.git.tracking import tracking_ref
-from grit.git.transport import Pushed, Update
+from grit.git.transport import Fetched, Pushed, Update
 from grit.services.workspace import Workspace
 
 
@@ -141,19 +141,38 @@ class _Session:
 
     def _fetch_ref(self, ref: str) -> bool:
         """Fetch one log; return whether the remote has none of that name."""
-        from grit.git.transport import fetch
+        from grit.git.joins import is_cut
+        from grit.git.refs import refs_below
 
-        ports, remote = self._workspace.ports, self._remote
+        remote = self._remote
         tracking = tracking_ref(remote.tracking, ref)
-        fetched = fetch(
-            self._repository, remote.address, [f"+{ref}:{tracking}"], ports.environ, ports.progress
-        )
+        spec = f"+{ref}:{tracking}"
+        fetched = self._talk([spec])
+        if fetched.failed and refs_below(self._repository, f"{tracking}/").ids:
+            # Records of refs below the log, which are gone there, are in the way of its own.
+            fetched = self._talk([spec, f"+{ref}/*:{tracking}/*"], prune=True)
+        if fetched.failed is None and is_cut(self._repository):
+            fetched = self._talk([spec], whole=True)
+            if fetched.failed is None:
+                self._workspace.notice("the log had been cut off; the rest of it came now")
         if fetched.failed is None or fetched.missing:
             return fetched.missing
+        known = remotes.list_remotes(self._workspace.wal.config)
+        named = "" if remote.configured else f"\nremotes here: {', '.join(known) or 'none'}"
         raise GitFailed(
-            f"cannot fetch from {remote.address}: {fetched.failed}\n"
+            f"cannot fetch from {remote.address}: {fetched.failed}{named}\n"
             "nothing is lost here: sync again when it can be reached",
             remote=remote.address,
+        )
+
+    def _talk(self, specs: list[str], *, prune: bool = False, whole: bool = False) -> Fetched:
+        from grit.git.transport import fetch
+
+        ports = self._workspace.ports
+        return fetch(
+            *(self._repository, self._remote.address, specs, ports.environ, ports.progress),
+            prune=prune,
+            whole=whole,
         )
 
     def _take_in(self, theirs: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -19,6 +19,11 @@ PAIRS = [(kind, version) for kind in KINDS for version in VERSIONS]
 FEW = [(kind, version) for number, (kind, version) in enumerate(PAIRS) if number % 4 in (1, 2)]
 """Every server in one version, both versions alike."""
 _NUMBERS = count(1)
+
+
+def kinds(*usual: str, full: Sequence[str] = KINDS) -> pytest.MarkDecorator:
+    """Ask a test for `kind`: these servers usually, with GRIT_SERVERS=all the full list."""
+    return pytest.mark.parametrize("kind", full if FULL_PRODUCT else usual)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,9 @@ import pytest
 from tests.faults.machine import ROOT, environment
 
 KINDS = ("path", "file", "daemon", "http", "ssh", "dulwich")
+OF_GIT = ("path", "file", "daemon", "http", "ssh")
+"""Those whose server is git itself: they run hooks and take pushes from shallow clones."""
+WITH_PORTS = ("daemon", "http", "ssh", "dulwich")
 VERSIONS = (0, 2)
 """The versions of git's protocol that every server is asked in."""
 START_S = 20
@@ -60,7 +63,10 @@ class Host(NamedTuple):
         file.write_text(
             f"[include]\n\tpath = {home}\n[protocol]\n\tversion = {version}\n{self.settings}"
         )
-        return {"GIT_CONFIG_GLOBAL": str(file)}
+        environ = {"GIT_CONFIG_GLOBAL": str(file)}
+        if self.kind == "ssh" and version == 0:
+            environ["GIT_SSH_COMMAND"] = self.settings.partition("=")[2].strip()
+        return environ
 
 
 def lacking(reason: str) -> NoReturn:

@@ -5,15 +5,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
 from tests.faults.machine import events
-from tests.servers.conftest import Serving
+from tests.servers.conftest import FULL_PRODUCT, Serving, kinds
 from tests.servers.desk import Desk
+from tests.servers.hosts import KINDS
 
 LOG = "refs/grit/wal"
 Pair = tuple[str, int]
-ROUNDS = 5
+ROUNDS = 20 if FULL_PRODUCT else 4
 
 
 def test_row_19_plain_fetch_and_push_carry_events(pair: Pair, serving: Serving) -> None:
@@ -38,7 +37,7 @@ def test_row_19_plain_fetch_and_push_carry_events(pair: Pair, serving: Serving) 
     assert ann.export() == ben.export()
 
 
-@pytest.mark.parametrize("kind", ["path", "http"])
+@kinds("path", full=KINDS)
 def test_row_19_git_at_work_beside_syncs_loses_nothing(kind: str, serving: Serving) -> None:
     """fetch --prune, gc, pack-refs and push of both sides while two clones write and sync."""
     place = serving(kind).begin()

@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from tests.servers.conftest import Serving
+from tests.servers.conftest import FULL_PRODUCT, Serving, kinds
 from tests.servers.desk import Desk, Repository
+from tests.servers.hosts import KINDS
 
 LOG = "refs/grit/wal"
 TRACKED = "refs/grit-remotes/origin/wal"
-Pair = tuple[str, int]
 
 
 def _two(place: Repository) -> tuple[Desk, Desk]:
@@ -45,11 +45,12 @@ def _all_there(place: Repository, titles: list[str], *desks: Desk) -> None:
     place.git("fsck", "--strict", "--no-dangling")
 
 
+@kinds("path", "ssh")
 def test_row_20_a_mirror_push_that_removed_the_log_is_named_and_healed(
-    pair: Pair, serving: Serving
+    kind: str, serving: Serving
 ) -> None:
     """`git push --mirror` of a clone without grit removed the refs; the next sync restores them."""
-    place = serving(*pair)
+    place = serving(kind)
     ann, ben = _two(place)
     careless = place.clone("careless")
     careless.git("push", "-q", "--mirror", "origin")
@@ -87,8 +88,11 @@ def _events(desk: Desk) -> object:
     return document["issues"], document["events"]
 
 
-@pytest.mark.parametrize("change", [_rewound, _rewritten, _removed])
-@pytest.mark.parametrize("kind", ["path", "http", "dulwich"])
+CHANGES = [(kind, change) for kind in KINDS for change in (_rewound, _rewritten, _removed)]
+USUAL_CHANGES = [("path", _rewound), ("http", _rewritten), ("dulwich", _removed)]
+
+
+@pytest.mark.parametrize(("kind", "change"), CHANGES if FULL_PRODUCT else USUAL_CHANGES)
 def test_row_27_a_remote_that_went_back_takes_no_local_event_with_it(
     kind: str, change: object, serving: Serving
 ) -> None:
@@ -106,7 +110,7 @@ def test_row_27_a_remote_that_went_back_takes_no_local_event_with_it(
     _all_there(place, ["four", "one", "three", "two"], ann, ben)
 
 
-@pytest.mark.parametrize("kind", ["path", "daemon", "http"])
+@kinds("daemon")
 def test_row_27_a_remote_replaced_by_an_unrelated_log_is_joined(
     kind: str, serving: Serving
 ) -> None:
@@ -144,7 +148,7 @@ def test_row_27_a_repository_that_is_gone_costs_nothing(serving: Serving) -> Non
     assert ann.titles() == ["one", "three", "two"]
 
 
-@pytest.mark.parametrize("kind", ["path", "http"])
+@kinds("path", "http")
 def test_fault_12_a_ref_below_the_log_is_reported_and_not_followed(
     kind: str, serving: Serving
 ) -> None:

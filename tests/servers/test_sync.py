@@ -3,11 +3,10 @@
 import os
 from pathlib import Path
 
-import pytest
-
 from tests.faults.machine import events
-from tests.servers.conftest import Serving
+from tests.servers.conftest import Serving, kinds
 from tests.servers.desk import Desk, Repository, finish
+from tests.servers.hosts import OF_GIT
 
 LOG = "refs/grit/wal"
 Pair = tuple[str, int]
@@ -95,7 +94,7 @@ def test_row_15_three_clones_that_push_at_once_all_get_through(
     assert _all_equal(place, *desks) == ["offline 0", "offline 1", "offline 2"]
 
 
-@pytest.mark.parametrize("kind", ["path", "daemon", "http", "ssh"])
+@kinds("path", "http", full=OF_GIT)
 def test_fault_8_repositories_of_sha256_sync(kind: str, serving: Serving) -> None:
     """Repositories with the longer ids sync too, over each of git's own servers."""
     place = serving(kind, 2, "--object-format=sha256").begin()
@@ -125,7 +124,7 @@ def test_pull_and_push_alone_do_one_half(pair: Pair, serving: Serving) -> None:
     assert _all_equal(place, ann, ben) == ["by ann", "by ben"]
 
 
-@pytest.mark.parametrize("kind", ["file", "daemon", "http", "ssh"])
+@kinds("daemon", "ssh", full=OF_GIT[1:])
 def test_fault_9_a_shallow_clone_has_the_whole_log(kind: str, serving: Serving) -> None:
     """A clone of the newest code alone gets every event, and may write."""
     place = serving(kind).begin()
@@ -143,32 +142,32 @@ def test_fault_9_a_shallow_clone_has_the_whole_log(kind: str, serving: Serving) 
     assert _all_equal(place, ann, ben) == ["first", "fourth", "second", "third"]
 
 
-@pytest.mark.parametrize("kind", ["file", "http"])
+@kinds("file", "http", full=OF_GIT[1:])
 def test_fault_9_a_shallow_log_is_never_shown_as_whole(kind: str, serving: Serving) -> None:
-    """A log cut off by `git fetch --depth=1` is completed by sync, or refused with the way out."""
+    """A log cut off by `git fetch --depth=1` is refused with the way out, and completed by sync.
+
+    (dulwich's server takes no push from a shallow clone, not from plain git either.)
+    """
     place = serving(kind).begin()
+    place.git("update-ref", "refs/heads/main", _child_of(place, "refs/heads/main"))
     ann = place.clone("ann")
     ann.new("first", "second", "third")
     ann.sync()
-    ben = place.clone("ben")
+    ben = place.clone("ben", "--depth=1")
     ben.git("fetch", "-q", "--depth=1", "origin", "+refs/grit/*:refs/grit-remotes/origin/*")
-    listed = ben.grit("ls")
-    if listed.status == 0:
-        assert "third" not in listed.out, "a part of a log is shown as the whole"
-    else:
-        assert "--unshallow" in listed.err, listed.err
-    done = ben.grit("sync")
-    if done.status != 0:
-        assert "--unshallow" in done.err, done.err
-        ben.git("fetch", "-q", "--unshallow")
-        ben.sync()
+    for words in (("ls",), ("new", "early"), ("export",)):
+        assert "'grit sync'" in ben.refused(*words).err
+    done = ben.ok("sync")
+    assert "cut off" in done.err
     assert ben.titles() == ["first", "second", "third"]
+    assert ben.git("rev-list", "--count", "HEAD") == "1", "the code came too"
     ben.new("fourth")
+    ben.git("fetch", "-q", "--depth=1", "origin")
     _meet(ben, ann)
     assert _all_equal(place, ann, ben) == ["first", "fourth", "second", "third"]
 
 
-@pytest.mark.parametrize("kind", ["file", "daemon", "http", "ssh"])
+@kinds("file", "http", full=OF_GIT[1:])
 def test_fault_9_a_partial_clone_has_the_whole_log(
     kind: str, serving: Serving, tmp_path: Path
 ) -> None:

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.conftest import Serving
+from tests.servers.conftest import FULL_PRODUCT, Serving, kinds
 from tests.servers.desk import Desk, Repository, finish
+from tests.servers.hosts import OF_GIT, WITH_PORTS
 from tests.servers.proxy import proxy_before
 
 LOG = "refs/grit/wal"
-WITH_HOOKS = ("path", "file", "daemon", "http", "ssh")
-WITH_PORTS = ("daemon", "http", "ssh", "dulwich")
 NOISE_BYTES = 300_000
-
-Pair = tuple[str, int]
+MOMENTS = ("pre-receive", "reference-transaction", "post-receive")
+DEATHS = [(kind, moment) for kind in OF_GIT for moment in MOMENTS]
 
 
 def _two(place: Repository) -> tuple[Desk, Desk]:
@@ -53,7 +52,7 @@ def _heals(place: Repository, ann: Desk, ben: Desk, titles: list[str]) -> None:
     place.git("fsck", "--strict", "--no-dangling")
 
 
-@pytest.mark.parametrize("kind", WITH_HOOKS)
+@kinds("path", "http", "ssh", full=OF_GIT)
 def test_row_15_a_push_overtaken_while_a_hook_delays_is_done_again(
     kind: str, serving: Serving
 ) -> None:
@@ -85,7 +84,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("kind", WITH_HOOKS)
+@kinds("path", "daemon", "http", "ssh", full=OF_GIT)
 def test_row_26_a_refusing_hook_is_quoted_escaped_and_costs_nothing(
     kind: str, serving: Serving
 ) -> None:
@@ -120,7 +119,7 @@ def test_fault_19_the_name_of_a_server_with_escapes_is_shown_escaped(serving: Se
     _loses_nothing(ann, ["common", "mine"])
 
 
-@pytest.mark.parametrize("kind", ["path", "http"])
+@kinds("http", full=OF_GIT)
 def test_a_server_that_forbids_rewriting_and_deleting_is_no_obstacle(
     kind: str, serving: Serving
 ) -> None:
@@ -135,8 +134,7 @@ def test_a_server_that_forbids_rewriting_and_deleting_is_no_obstacle(
     _heals(place, ann, ben, ["by ann", "by ben", "common"])
 
 
-@pytest.mark.parametrize("moment", ["pre-receive", "reference-transaction", "post-receive"])
-@pytest.mark.parametrize("kind", WITH_HOOKS)
+@pytest.mark.parametrize(("kind", "moment"), DEATHS if FULL_PRODUCT else DEATHS[::2])
 def test_row_26_a_server_that_dies_in_the_middle_of_a_push(
     kind: str, moment: str, serving: Serving
 ) -> None:
@@ -160,7 +158,7 @@ def test_row_26_a_server_that_dies_in_the_middle_of_a_push(
     _heals(place, ann, ben, ["common", "mine"])
 
 
-@pytest.mark.parametrize("kind", WITH_PORTS)
+@kinds("daemon", "http", "ssh", full=WITH_PORTS)
 def test_row_26_a_connection_cut_in_the_middle_of_a_push(
     kind: str, serving: Serving, tmp_path: Path
 ) -> None:
@@ -182,7 +180,7 @@ def test_row_26_a_connection_cut_in_the_middle_of_a_push(
         _heals(place, far, ben, ["common", "mine"])
 
 
-@pytest.mark.parametrize("kind", WITH_PORTS)
+@kinds("http", "ssh", "dulwich", full=WITH_PORTS)
 def test_row_26_a_connection_cut_in_the_middle_of_a_fetch(
     kind: str, serving: Serving, tmp_path: Path
 ) -> None:
@@ -206,7 +204,7 @@ def test_row_26_a_connection_cut_in_the_middle_of_a_fetch(
         _heals(place, far, ann, ["by ann", "by ben", "common"])
 
 
-@pytest.mark.parametrize("kind", ["path", "file"])
+@kinds("path", full=OF_GIT[:2])
 def test_row_26_a_sender_that_dies_in_the_middle_of_a_fetch(
     kind: str, serving: Serving, tmp_path: Path
 ) -> None:
@@ -228,7 +226,7 @@ def test_row_26_a_sender_that_dies_in_the_middle_of_a_fetch(
     _heals(place, ben, ann, ["by ben", "common"])
 
 
-@pytest.mark.parametrize("kind", WITH_PORTS)
+@kinds("daemon", "http", "ssh", full=WITH_PORTS)
 def test_row_26_a_host_that_cannot_be_reached_is_said_at_once(kind: str, serving: Serving) -> None:
     """Nobody listens there: exit non-zero within seconds; writing goes on."""
     place = serving(kind)
