@@ -62,10 +62,32 @@ def test_mutants_differ_in_one_place(tmp_path: Path) -> None:
         assert "a: int" in text
 
 
-@pytest.mark.parametrize("name", ["bench", "generate", "mutate"])
+@pytest.mark.parametrize("name", ["bench", "generate", "mutate", "simulate"])
 def test_programs_explain_themselves(name: str) -> None:
     """--help says what a program is for and what it takes."""
     command = [sys.executable, str(TOP / "tools" / name), "--help"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0
     assert "--" in ran.stdout and len(ran.stdout.splitlines()) > 8
+
+
+def test_a_simulation_is_run_from_the_command_line() -> None:
+    """One seed is run and counted; another number of steps is another run."""
+    command = [sys.executable, str(TOP / "tools" / "simulate"), "--seed", "5", "--steps", "20"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    counted = dict(reversed(line.split(maxsplit=1)) for line in ran.stdout.splitlines())
+    assert counted["runs"] == "1" and int(counted["write"]) > 0
+
+
+def test_a_simulation_that_fails_says_how_to_repeat_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The seed and the steps are printed, and the status is not 0."""
+    from tests.simulation.replica import Replica
+
+    monkeypatch.setattr(Replica, "join", lambda self: 0)
+    monkeypatch.setattr(sys, "argv", ["simulate", "--seed", "3", "--runs", "9", "--steps", "60"])
+    assert _program("simulate")["main"]() == 1
+    told = capsys.readouterr().err
+    assert "tools/simulate --seed " in told and "--steps 60" in told and " writes as " in told
