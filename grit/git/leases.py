@@ -30,13 +30,15 @@ class LockRef(NamedTuple):
     """Its name on its own side: `refs/grit/locks/<16 hex>`."""
     remote: str | None
     oid: str | None
-    """None: the ref itself is broken."""
+    """None: the ref itself cannot be read."""
     lease: Lease | None
     """None: it is malformed, for the reason in `problem`."""
     problem: str = ""
     person: str = ""
     """Who changed it last, by the commit's author: a claim, not a proof."""
     changed_ms: int = 0
+    broken: bool = False
+    """The ref cannot be read, or names an object that is missing: git fails over it."""
 
 
 def locks_folder(wal: Wal) -> str:
@@ -71,7 +73,7 @@ def list_locks(wal: Wal) -> list[LockRef]:
                 continue
             ref, remote = place
             if problem:
-                locks.append(LockRef(ref, remote, None, None, problem))
+                locks.append(LockRef(ref, remote, None, None, problem, broken=True))
             else:
                 locks.append(_read_lock(repository, objects, ref, remote, oid))
     return locks
@@ -167,7 +169,9 @@ def _read_lock(
     name = ref.rpartition("/")[2]
     commit = _read(repository, objects, oid, "commit")
     if commit is None:
-        return LockRef(ref, remote, oid, None, "it names no commit that is here")
+        missing = objects.header(oid) is None
+        problem = "the object that it names is missing" if missing else "it names no commit"
+        return LockRef(ref, remote, oid, None, problem, broken=missing)
     person = _PERSON.search(commit)
     changed = _CHANGED.search(commit)
     lock = LockRef(

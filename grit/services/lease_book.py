@@ -124,20 +124,26 @@ class LeaseBook:
             if done.failed is None:
                 return
             words = done.failed
-            if "cannot lock ref" not in words:
+            cleared = attempt == 0 and self._clear_broken()
+            if not cleared and "cannot lock ref" not in words:
                 break
-            if attempt == 0:
-                self._clear_broken(remote)
             time.sleep(_NAP_S * (attempt + 1))  # a plain `git fetch` is recording the same refs
         _unreachable(remote, words)
 
-    def _clear_broken(self, remote: Remote) -> None:
-        """Move records of the remote aside that hold garbage: git does not write over them."""
+    def _clear_broken(self) -> bool:
+        """Move broken lock refs aside, over which every fetch fails; return whether there were."""
+        cleared = False
         for lock in refs.list_locks(self._wal):
-            if lock.remote == remote.tracking and lock.oid is None:
-                refs.set_aside(
-                    self._wal, tracking_ref(remote.tracking, lock.ref), self._workspace.now_ms()
-                )
+            if lock.broken:
+                here = lock.ref if lock.remote is None else tracking_ref(lock.remote, lock.ref)
+                cleared = self._set_aside(here) or cleared
+        return cleared
+
+    def _set_aside(self, ref: str) -> bool:
+        kept = refs.set_aside(self._wal, ref, self._workspace.now_ms())
+        if kept is not None:
+            self._workspace.notice(f"{ref} was broken; what it held is kept as {kept}")
+        return kept is not None
 
     def _push(self, remote: Remote, ref: str, there: LockRef | None, new: str) -> bool:
         from grit.git.transport import Update
@@ -168,11 +174,9 @@ class LeaseBook:
         """Move a ref of this clone; one that is broken is kept aside first."""
         workspace = self._workspace
         notices: list[str] = []
-        if known is not None and known.oid is None:
-            kept = refs.set_aside(self._wal, ref, workspace.now_ms())
-            if kept is not None:
-                notices.append(f"{ref} was broken; what it held is kept as {kept}")
         old = known.oid if known is not None else None
+        if known is not None and known.broken and self._set_aside(ref):
+            old = None
         try:
             return refs.move_lock(self._wal, ref, old, new, notices)
         finally:
