@@ -1,4 +1,4 @@
-"""The checks of `doctor` that look at the clone around the log: objects, remotes, keys, settings.
+"""The checks of `doctor` that look around the log: objects, remotes, leases, keys, settings.
 
 No check changes anything (spec/doctor.md).
 """
@@ -21,6 +21,7 @@ from grit.view.trust import ViewDoubt
 if TYPE_CHECKING:
     from grit.core.trust import Policy
     from grit.git.gitconfig import GitConfig
+    from grit.git.leases import LockRef
     from grit.git.remotes import Agreed
 
 _HEX: Final = frozenset("0123456789abcdef")
@@ -158,6 +159,37 @@ def check_snapshots(workspace: Workspace, ref: LogRef, view: ViewState) -> Check
     named = "; ".join(wrong[:_NAMED_MAX]) + ("; ..." if len(wrong) > _NAMED_MAX else "")
     plan = "nothing to do: they are not used, and the log is whole without them"
     return Check("snapshots", "warn", f"not used: {named}", plan)
+
+
+def check_leases(workspace: Workspace) -> Check:
+    """Whether every lock ref, here and as recorded from remotes, holds a lease to believe."""
+    from grit.git.leases import list_locks
+
+    try:
+        locks = list_locks(workspace.wal)
+    except GritError as error:
+        return Check("leases", "warn", f"not checked: {error.message}", "mend 'ref' first")
+    now_ms = workspace.now_ms()
+    odd = [
+        f"{lock.ref}{f' of {lock.remote}' if lock.remote else ''}: {problem}"
+        for lock in locks
+        if (problem := lock.problem or ("" if _believable(lock, now_ms) else "it ends too late"))
+    ]
+    if not odd:
+        count = sum(lock.lease is not None and lock.lease.live(now_ms) for lock in locks)
+        return Check("leases", "ok", f"live leases: {count}" if locks else "nothing is leased")
+    named = "; ".join(odd[:_NAMED_MAX]) + ("; ..." if len(odd) > _NAMED_MAX else "")
+    broken = any(lock.broken for lock in locks)
+    plan = (
+        f"{FIX}, which keeps what broken refs hold and moves them out of git's way"
+        if broken
+        else "they block nobody; who acquires the resource replaces them"
+    )
+    return Check("leases", "warn", f"no leases: {named}", plan)
+
+
+def _believable(lock: "LockRef", now_ms: int) -> bool:
+    return lock.lease is None or lock.lease.plausible(now_ms)
 
 
 def key_path(workspace: Workspace, actor_id: ActorId) -> str:

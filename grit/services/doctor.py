@@ -117,6 +117,7 @@ def _examine(workspace: Workspace, *, thorough: bool) -> list[Check]:
         clone_checks.check_snapshots(workspace, ref, view),
         clone_checks.check_growth(workspace),
         clone_checks.check_remotes(workspace, ref),
+        clone_checks.check_leases(workspace),
         clone_checks.check_keys(workspace),
         clone_checks.check_settings(workspace),
         clone_checks.check_trust(workspace, view),
@@ -251,6 +252,15 @@ def _add_refspecs(workspace: Workspace) -> Iterator[str]:
         yield f"'git fetch {remote}' now brings its log"
 
 
+def _set_locks_aside(workspace: Workspace) -> Iterator[str]:
+    from grit.services.lease_book import LeaseBook
+
+    book = LeaseBook(workspace, local=True)
+    with book.locked():
+        for ref, kept in book.clear_broken():
+            yield f"moved what {ref} held to {kept}"
+
+
 def _tighten_keys(workspace: Workspace) -> Iterator[str]:
     for actor_id in files.list_actor_ids(workspace.repository):
         path = clone_checks.key_path(workspace, actor_id)
@@ -272,6 +282,7 @@ _MENDING: Final[tuple[tuple[tuple[str, ...], Callable[[Workspace], Iterator[str]
     (("ref",), _restore_ref),
     (("objects", "ref"), _restore_objects),
     (("remotes",), _add_refspecs),
+    (("leases",), _set_locks_aside),
     (("keys",), _tighten_keys),
     (("view",), _rebuild_view),
 )

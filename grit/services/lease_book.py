@@ -53,6 +53,20 @@ class LeaseBook:
         """Return all lock refs as `look` found them, those included that others outdate."""
         return self._locks
 
+    def clear_broken(self) -> list[tuple[str, str]]:
+        """Move broken lock refs aside, over which every fetch fails; return (ref, file) of each.
+
+        Raises WalDamaged when one cannot be moved.
+        """
+        cleared = []
+        for lock in refs.list_locks(self._wal):
+            if lock.broken:
+                here = lock.ref if lock.remote is None else tracking_ref(lock.remote, lock.ref)
+                kept = refs.set_aside(self._wal, here, self._workspace.now_ms())
+                if kept is not None:
+                    cleared.append((here, kept))
+        return cleared
+
     def publish(self, lease: Lease) -> bool:
         """Store a change of a lease that `look` has shown; False when somebody was faster.
 
@@ -124,26 +138,13 @@ class LeaseBook:
             if done.failed is None:
                 return
             words = done.failed
-            cleared = attempt == 0 and self._clear_broken()
+            cleared = self.clear_broken() if attempt == 0 else []
+            for ref, kept in cleared:
+                workspace.notice(f"{ref} was broken; what it held is kept as {kept}")
             if not cleared and "cannot lock ref" not in words:
                 break
             time.sleep(_NAP_S * (attempt + 1))  # a plain `git fetch` is recording the same refs
         _unreachable(remote, words)
-
-    def _clear_broken(self) -> bool:
-        """Move broken lock refs aside, over which every fetch fails; return whether there were."""
-        cleared = False
-        for lock in refs.list_locks(self._wal):
-            if lock.broken:
-                here = lock.ref if lock.remote is None else tracking_ref(lock.remote, lock.ref)
-                cleared = self._set_aside(here) or cleared
-        return cleared
-
-    def _set_aside(self, ref: str) -> bool:
-        kept = refs.set_aside(self._wal, ref, self._workspace.now_ms())
-        if kept is not None:
-            self._workspace.notice(f"{ref} was broken; what it held is kept as {kept}")
-        return kept is not None
 
     def _push(self, remote: Remote, ref: str, there: LockRef | None, new: str) -> bool:
         from grit.git.transport import Update
@@ -175,8 +176,11 @@ class LeaseBook:
         workspace = self._workspace
         notices: list[str] = []
         old = known.oid if known is not None else None
-        if known is not None and known.broken and self._set_aside(ref):
-            old = None
+        if known is not None and known.broken:
+            kept = refs.set_aside(self._wal, ref, workspace.now_ms())
+            if kept is not None:
+                notices.append(f"{ref} was broken; what it held is kept as {kept}")
+                old = None
         try:
             return refs.move_lock(self._wal, ref, old, new, notices)
         finally:

@@ -21,7 +21,7 @@ from tests.services.clinic import Patient, check_of
 IDS = [
     "repository", "ref", "ref_lock", "lost", "objects", "chunks", "records", "signatures", "kinds",
     "orphans", "cycles", "clock", "chain", "view", "snapshots",
-    "growth", "remotes", "keys", "settings", "trust",
+    "growth", "remotes", "leases", "keys", "settings", "trust",
 ]  # fmt: skip
 SEED = b"\x07" * 32
 KEYED = signing.actor_id_of(signing.public_key(SEED))

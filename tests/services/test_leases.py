@@ -393,3 +393,25 @@ def test_a_lease_is_one_commit_with_lock_json(tmp_path: Path, form: str) -> None
     assert git(folder, "log", "--format=%s %an", ref) == "lease repo:x Ann Example"
     Session(folder, "a").release("repo:x")
     assert git(folder, "log", "--format=%s", ref) == "release repo:x\nlease repo:x"
+
+
+def test_doctor_names_lock_refs_that_hold_no_lease(alone: Path) -> None:
+    """Malformed, broken and unbelievable ones are warnings; --fix moves the broken ones aside."""
+    from grit.services.clone_checks import check_leases
+    from grit.services.doctor import diagnose
+
+    mine = Session(alone, "a")
+    assert mine.use(check_leases).message == "nothing is leased"
+    mine.acquire("path:fine")
+    assert mine.use(check_leases).status == "ok"
+    Session(alone, "a", NOW_MS + 3 * LEASE_MS_MAX).acquire("path:future", LEASE_MS_MAX)
+    check = mine.use(check_leases)
+    assert (check.status, "ends too late" in check.message) == ("warn", True)
+    assert "blocks" not in Session(alone, "b").acquire("path:future").resource.text
+    broken = alone / ".git" / lock_ref("path:broken")
+    broken.write_text("1" * 40 + "\n")
+    assert "--fix" in str(mine.use(check_leases).plan)
+    found = mine.use(lambda w: diagnose(w, fix=True))
+    assert any(lock_ref("path:broken") in line for line in found.applied)
+    assert not broken.exists()
+    assert mine.use(check_leases).status == "ok"
