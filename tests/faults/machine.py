@@ -145,11 +145,11 @@ def mounting(target: Path, *arguments: str) -> Iterator[Path]:
 
 
 def points(
-    folder: Path, trace: Path, *arguments: str, stdin: bytes = b"", syscalls: str = CHANGING
+    folder: Path, trace: Path, *arguments: str, syscalls: str = CHANGING, **more: Any
 ) -> list[Point]:
     """Run a command under strace; return its calls that touch the repository, in order."""
     before = ["strace", "-qq", "-y", "-s", "200", "-e", f"trace={syscalls}", "-o", str(trace)]
-    done = grit(folder, *arguments, stdin=stdin, before=before)
+    done = grit(folder, *arguments, before=before, **more)
     assert done.status == 0, done.err
     counts: Counter[str] = Counter()
     found = []
