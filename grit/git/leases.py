@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, InvalidLease, WalDamaged
 from grit.core.lease import LOCK_NAME_CHARS, Lease, encode_lock, parse_lock
-from grit.core.limits import CHUNK_BYTES_MAX
+from grit.core.limits import CHUNK_BYTES_MAX, LABEL_CHARS_MAX
 from grit.git.catfile import CatFile
 from grit.git.objects import commit_links, read_loose, tree_entries
 from grit.git.process import run
@@ -81,16 +81,24 @@ def list_locks(wal: Wal) -> list[LockRef]:
 
 def newest(wal: Wal, locks: list[LockRef]) -> list[LockRef]:
     """Return the lock refs without those that another side has moved on from."""
-    return [lock for lock in locks if not any(_outdates(wal, one, lock) for one in locks)]
+    sides: dict[str, list[LockRef]] = {}
+    for lock in locks:
+        sides.setdefault(lock.ref, []).append(lock)
+    return [lock for lock in locks if not any(_outdates(wal, one, lock) for one in sides[lock.ref])]
+
+
+def outruns(wal: Wal, newer: LockRef, older: LockRef) -> bool:
+    """Return whether one side of a lock ref has moved on from what the other side has."""
+    if newer.lease is None or older.lease is None or newer.oid == older.oid:
+        return False  # garbage on top of a lease does not end it
+    assert newer.oid is not None and older.oid is not None
+    return wal.contains(newer.oid, older.oid)
 
 
 def _outdates(wal: Wal, newer: LockRef, older: LockRef) -> bool:
-    if newer.ref != older.ref or newer.lease is None or older.lease is None:
-        return False  # garbage on top of a lease does not end it
     if newer.oid == older.oid:
-        return newer.remote is None and older.remote is not None
-    assert newer.oid is not None and older.oid is not None
-    return wal.contains(newer.oid, older.oid)
+        return (newer.remote or "") < (older.remote or "")  # one of several that are the same
+    return outruns(wal, newer, older)
 
 
 def write_lock(
@@ -179,7 +187,7 @@ def _read_lock(
         remote,
         oid,
         None,
-        person=person[1].decode(errors="replace") if person else "",
+        person=person[1].decode(errors="replace")[:LABEL_CHARS_MAX] if person else "",
         changed_ms=int(changed[1]) * 1000 if changed else 0,
     )
     if not _NAME.fullmatch(name) or ref.count("/") != 3:

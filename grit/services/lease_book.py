@@ -47,6 +47,8 @@ class LeaseBook:
         if self.remote is not None:
             self._fetch(self.remote)
         self._locks = refs.list_locks(self._wal)
+        if self.remote is not None:
+            self._follow(self.remote)
         return refs.newest(self._wal, self._locks)
 
     def all_locks(self) -> list[LockRef]:
@@ -146,6 +148,14 @@ class LeaseBook:
             time.sleep(_NAP_S * (attempt + 1))  # a plain `git fetch` is recording the same refs
         _unreachable(remote, words)
 
+    def _follow(self, remote: Remote) -> None:
+        """Move what is here to where the remote has moved on, so that a plain push agrees."""
+        for at, here in enumerate(self._locks):
+            there = self._at(here.ref, remote.tracking) if here.remote is None else None
+            if there is not None and there.oid and refs.outruns(self._wal, there, here):
+                moved = refs.move_lock(self._wal, here.ref, here.oid, there.oid, [])
+                self._locks[at] = there._replace(remote=None) if moved else here
+
     def _push(self, remote: Remote, ref: str, there: LockRef | None, new: str) -> bool:
         from grit.git.transport import Update
 
@@ -186,6 +196,17 @@ class LeaseBook:
         finally:
             for notice in notices:
                 workspace.notice(notice)
+
+
+def record(workspace: Workspace, remote: Remote) -> None:
+    """Take note of the leases of a remote, as a sync does; what goes wrong is told."""
+    book = LeaseBook(workspace, local=True)
+    book.remote = remote
+    try:
+        with book.locked():
+            book.look()
+    except GritError as failure:
+        workspace.notice(f"the leases of {remote.address} are not known: {failure.message}")
 
 
 def chosen_remote(workspace: Workspace) -> Remote | None:

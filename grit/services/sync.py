@@ -109,6 +109,8 @@ class _Session:
             )
         ours = workspace.wal.head()
         self._remember(ours, theirs)
+        if pull:
+            _learn_leases(workspace, remote)
         return Synced(
             remote.address,
             pull,
@@ -281,6 +283,16 @@ def choose(workspace: Workspace, remote: str | None = None, directory: str = "."
     if remote is None:
         raise GitFailed("there is no remote to sync with: 'git remote add origin URL' adds one")
     return remotes.find_remote(config, remote, directory)
+
+
+def _learn_leases(workspace: Workspace, remote: Remote) -> None:
+    """Where leases of others matter to writes, take note of those of the remote."""
+    from grit.git.actors import load_config
+
+    if load_config(workspace.repository).get("lock_policy", "off") != "off":
+        from grit.services.lease_book import record
+
+        record(workspace, remote)
 
 
 def _take_back(workspace: Workspace) -> list[str]:

@@ -292,3 +292,21 @@ def test_a_session_is_the_same_until_its_text_changes(tmp_path: Path) -> None:
 
     assert session_nonce({"GRIT_SESSION": "a"}) == nonce_of("a") != nonce_of("b")
     assert session_nonce({}) == session_nonce({}) != nonce_of("")
+
+
+def test_a_sync_brings_the_leases_that_a_policy_needs(tmp_path: Path) -> None:
+    """Under a policy `grit sync` records the leases of the remote; without one it does not ask."""
+    from grit.services.sync import sync
+
+    shared = bare(tmp_path)
+    one, two = (Session(clone(tmp_path, name, shared), name) for name in ("one", "two"))
+    store(one, lambda t: issues.create(t, ISSUE, "title"))
+    one.use(sync)
+    claim(one)
+    two.use(sync)
+    assert two.locks() == []
+    two.use(WRITES["comment"])
+    policy(two.folder, "require")
+    two.use(sync)
+    with pytest.raises(Conflict, match="held by Ann Example"):
+        two.use(WRITES["close"])

@@ -415,3 +415,30 @@ def test_doctor_names_lock_refs_that_hold_no_lease(alone: Path) -> None:
     assert any(lock_ref("path:broken") in line for line in found.applied)
     assert not broken.exists()
     assert mine.use(check_leases).status == "ok"
+
+
+def test_a_local_ref_follows_the_remote(pair: tuple[Session, Session]) -> None:
+    """What others did to a lease moves the ref here too, so that a plain push stays accepted."""
+    one, two = pair
+    one.acquire("repo:x")
+    one.release("repo:x")
+    two.acquire("repo:x")
+    assert one.live() == ["repo:x"]
+    ref = lock_ref("repo:x")
+    assert git(one.folder, "rev-parse", ref) == git(two.folder, "rev-parse", ref)
+    git(one.folder, "push", "-q", "origin", "refs/grit/*")
+
+
+def test_logs_of_the_older_tools_have_their_locks_beside_them(alone: Path) -> None:
+    """In dialect "grite" the lock refs lie under refs/grite/locks."""
+    from grit.services import issues
+    from grit.services.write import write
+    from tests.core.builders import ISSUE
+
+    mine = Session(alone, "a")
+    mine.use(lambda w: write(w, lambda t: issues.create(t, ISSUE, "x"), lambda c: c.subject))
+    git(alone, "update-ref", "refs/grite/wal", git(alone, "rev-parse", "refs/grit/wal"))
+    mine.acquire("repo:x")
+    ref = lock_ref("repo:x").replace("refs/grit/", "refs/grite/")
+    assert [lock.ref for lock in mine.locks()] == [ref]
+    assert "another session" in Session(alone, "b").refused("repo:x")
