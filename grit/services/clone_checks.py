@@ -281,7 +281,7 @@ def check_trust(workspace: Workspace, view: ViewState) -> Check:
     return Check(
         "trust",
         "warn",
-        f"verify = {policy.verify}; require {does} {count} events; {'; '.join(parts)}",
+        f"verify = {policy.verify}: require {does} {count} events; {'; '.join(parts)}",
         "nothing to do if these should not count; else fetch the announcement that is missing, "
         "put the actor on the list with 'grit actor trust', or choose another 'verify'",
     )
