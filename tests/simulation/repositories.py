@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 from grit.core import lease as rules
+from grit.core import limits
 from grit.core.errors import Conflict, GritError, InvalidArgs, NotFound
 from grit.core.ids import EventId, IssueId
 from grit.services import leases, snapshots
@@ -18,7 +19,7 @@ from grit.services.leases import Wish
 from grit.services.refresh import rebuild, rebuild_from_snapshot, refresh
 from grit.services.sync import sync
 from grit.services.workspace import Workspace
-from grit.services.write import Written, store, write
+from grit.services.write import Transaction, Written, store, write
 from tests.simulation.clone import (
     REF,
     Clone,
@@ -81,7 +82,7 @@ class Repositories:
         self.met: Counter[str] = Counter()
         self.acknowledged: set[EventId] = set()
         self.perhaps: set[EventId] = set()
-        """Acknowledged where the only copy went back to a backup."""
+        """Acknowledged where the only copy went back to a backup; or decided by a killed writer."""
         self.times_stored: Counter[EventId] = Counter()
         self.lies: set[str] = set()
         """Commits of snapshots that are false."""
@@ -156,7 +157,23 @@ class Repositories:
             self.stored([EventId(bytes.fromhex(text)) for text in join_child(child)])
 
     def killed_write(self, clone: Clone) -> None:
-        self._kill("write", clone, self._write())
+        """Kill a writer; what it had queued may still be stored, with a later write of another."""
+        work = command(str(self.pick.getrandbits(64)))
+        decided = self.folder / "decided"
+        decided.write_bytes(b"")
+
+        def told(transaction: Transaction) -> None:
+            work(transaction)
+            with decided.open("ab") as file:
+                file.write(b"".join(event.event_id for event in transaction.events))
+
+        self._kill("write", clone, lambda workspace: write(workspace, told, lambda _: "killed"))
+        data = decided.read_bytes()
+        size = limits.EVENT_ID_BYTES
+        ids = {EventId(data[at : at + size]) for at in range(0, len(data), size)}
+        waiting = ids - self.acknowledged
+        self.perhaps |= waiting
+        self.times_stored.update(waiting)
 
     def killed_sync(self, clone: Clone) -> None:
         self._kill("sync", clone, sync)
