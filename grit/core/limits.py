@@ -67,6 +67,8 @@ QUEUE_ENTRY_EVENTS_MAX: Final = 64
 QUEUE_ENTRY_BYTES_MAX: Final = 64 * 1024
 """A larger write is committed alone."""
 LOCK_WAIT_MS_MAX: Final = 10_000
+LOCK_STALE_MS: Final = 3_000
+"""Git holds a lock file for milliseconds; an older one was left by a killed process."""
 READER_WAIT_MS_MAX: Final = 500
 """How long a command that only reads waits for another that is bringing the view up to date."""
 SYNC_ATTEMPTS_MAX: Final = 40

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
-from grit.core.limits import LOCK_WAIT_MS_MAX
+from grit.core.limits import LOCK_STALE_MS, LOCK_WAIT_MS_MAX
 from grit.git.repository import Repository
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 GRIT_REF: Final = "refs/grit/wal"
 GRITE_REF: Final = "refs/grite/wal"
 _REF_BYTES_MAX: Final = 4096
-_STALE_LOCK_MS: Final = 3_000
-"""Git holds `<ref>.lock` for milliseconds; an older one was left by a killed process."""
 _NAP_MS: Final = 5
 _BESIDE_THE_LOG: Final = frozenset({"locks", "snapshots"})
 """Folders of refs that are not heads of a log, and can be many."""
@@ -262,7 +260,7 @@ def _is_stale(lock: str) -> bool:
         age_ms = (time.time() - os.stat(lock).st_mtime) * 1000
     except OSError:
         return False  # gone, or about to fail on its own
-    return age_ms > _STALE_LOCK_MS
+    return age_ms > LOCK_STALE_MS
 
 
 def _remove_stale(lock: str, name: str, notices: list[str]) -> None:

@@ -97,12 +97,18 @@ def overwriting_refspecs(config: GitConfig, ref: str) -> list[tuple[str, str]]:
 def add_refspec(repository: Repository, config: GitConfig, remote: str, ref: str) -> bool:
     """Add the refspec to the remote unless it is there; return whether the config changed.
 
-    Raises GitFailed when git cannot write its config.
+    A lock that a killed process left on the config is removed. Raises GitFailed when git cannot
+    write its config.
     """
     if has_refspec(config, remote, ref):
         return False
-    key, spec = f"remote.{remote}.fetch", fetch_refspec(remote, ref)
-    done = run(repository.git_dir, "config", "--add", key, spec)
+    words = ("config", "--add", f"remote.{remote}.fetch", fetch_refspec(remote, ref))
+    done = run(repository.git_dir, *words)
+    if done.status != 0:
+        from grit.git.leftovers import clear
+
+        if clear([f"{repository.common_dir}/config.lock"]):
+            done = run(repository.git_dir, *words)
     if done.status != 0:
         raise GitFailed(f"git cannot add the refspec of remote {remote}: {done.reason}")
     return True

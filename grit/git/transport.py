@@ -5,7 +5,7 @@ user's own. What the other side said is kept: the caller shows it, escaped.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.progress import SILENT, ProgressReporter
@@ -42,6 +42,8 @@ _MOVED: Final = (
 _DEPTH_MAX: Final = 2**31 - 2
 """One more would stand for `--unshallow`, which also fetches the whole history of the code."""
 _SIGPIPE: Final = 13
+_LOCKED: Final = ".lock': File exists"
+"""Git's word for a lock that somebody holds, or a killed process left."""
 _LINE_BYTES_MAX: Final = 65_536
 
 
@@ -63,6 +65,8 @@ class Fetched(NamedTuple):
     missing: bool = False
     """It failed because the remote has no such ref."""
     said: str = ""
+    removed: tuple[str, ...] = ()
+    """Notices about locks that a killed process had left here."""
 
 
 class Pushed(NamedTuple):
@@ -74,12 +78,15 @@ class Pushed(NamedTuple):
     """Not done, because the ref stands elsewhere: fetch, and try again."""
     words: str
     """Why it was not done."""
+    removed: tuple[str, ...] = ()
+    """Notices about locks that a killed process had left at a remote on this machine."""
 
 
 class _Talk(NamedTuple):
     status: int
     stdout: str
     words: str
+    removed: tuple[str, ...] = ()
 
 
 def fetch(
@@ -120,11 +127,12 @@ def fetch(
         environ,
         progress,
         f"fetching from {remote}",
+        lambda: _locks(repository.common_dir, (spec.rpartition(":")[2] for spec in refspecs)),
     )
     if talk.status == 0:
-        return Fetched(None, said=talk.words)
+        return Fetched(None, False, talk.words, talk.removed)
     words = talk.words or _silent_end(talk.status)
-    return Fetched(words, _MISSING.search(words) is not None)
+    return Fetched(words, _MISSING.search(words) is not None, removed=talk.removed)
 
 
 def push(
@@ -163,13 +171,25 @@ def push(
         environ,
         progress,
         f"pushing to {remote}",
+        lambda: _locks(_folder(repository, remote), (update.ref for update in updates)),
     )
     outcomes = dict(_outcome(line, talk.words) for line in talk.stdout.splitlines() if "\t" in line)
     words = talk.words or _silent_end(talk.status)
-    return [
-        outcomes.get(update.ref) or Pushed(update.ref, talk.status == 0, False, words)
-        for update in updates
-    ]
+    done = talk.status == 0
+    pushed = [outcomes.get(one.ref) or Pushed(one.ref, done, False, words) for one in updates]
+    return [outcome._replace(removed=talk.removed) for outcome in pushed]
+
+
+def _folder(repository: Repository, remote: str) -> str | None:
+    from grit.git.leftovers import local_remote
+
+    return local_remote(repository, remote)
+
+
+def _locks(common_dir: str | None, refs: Iterable[str]) -> Iterable[str]:
+    from grit.git.leftovers import locks_of_refs
+
+    return () if common_dir is None else locks_of_refs(common_dir, refs)
 
 
 def _shown(progress: ProgressReporter) -> tuple[str, ...]:
@@ -211,6 +231,24 @@ def remote_refs(
 
 
 def _talk(
+    repository: Repository,
+    arguments: tuple[str, ...],
+    environ: Mapping[str, str],
+    progress: ProgressReporter,
+    label: str,
+    locks: Callable[[], Iterable[str]],
+) -> _Talk:
+    """Run git to its end; once more when it met locks, and those of dead processes are removed."""
+    talk = _talk_once(repository, arguments, environ, progress, label)
+    if talk.status == 0 or _LOCKED not in talk.words:
+        return talk
+    from grit.git.leftovers import clear
+
+    removed = tuple(clear(locks()))
+    return _talk_once(repository, arguments, environ, progress, label)._replace(removed=removed)
+
+
+def _talk_once(
     repository: Repository,
     arguments: tuple[str, ...],
     environ: Mapping[str, str],

@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import Final, Literal, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed, WalDamaged
+from grit.core.limits import LOCK_STALE_MS
 from grit.git.refs import GRIT_REF
 from grit.git.wal import Wal
 from grit.services import lost
@@ -19,8 +20,6 @@ from grit.view.reader import Stats, ViewReader
 from grit.view.trust import ViewDoubt
 
 Status = Literal["ok", "warn", "error"]
-STALE_LOCK_S: Final = 3.0
-"""Git holds a ref's lock for milliseconds; an older one was left by a killed process."""
 FIX: Final = "run 'grit doctor --fix'"
 
 
@@ -132,10 +131,10 @@ def stale_lock(workspace: Workspace, ref: LogRef) -> str | None:
     """Return the path of a lock of the log's ref that nobody can be holding, or None."""
     path = f"{workspace.repository.common_dir}/{ref.name}.lock"
     try:
-        age_s = time.time() - os.stat(path).st_mtime
+        age_ms = (time.time() - os.stat(path).st_mtime) * 1000
     except OSError:
         return None
-    return path if age_s > STALE_LOCK_S else None
+    return path if age_ms > LOCK_STALE_MS else None
 
 
 def check_lost(workspace: Workspace, ref: LogRef) -> Check:

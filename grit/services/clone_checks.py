@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from grit.core.errors import GitFailed, GritError, IoFailed, NotFound
+from grit.core.errors import GitFailed, GritError, IoFailed, NotFound, WalDamaged
 from grit.core.events import Event
 from grit.core.ids import ActorId
 from grit.core.limits import ID_BYTES, REMOTE_ASKED_S_MAX
@@ -123,17 +123,24 @@ def _stand(
         return None, f"{remote} has no log yet"
     if theirs == ref.head:
         return None, f"{remote} holds the same log"
+    unknown = None, f"{remote} has events that are not here yet"
     with CatFile(repository) as objects:
         known = objects.header(theirs)
-    if known is None:
-        return None, f"{remote} has events that are not here yet"
+        # A fetch that was killed leaves commits without what they stand on.
+        part = known is not None and known.kind == "commit" and not objects.header(f"{theirs}:")
+    if known is None or part:
+        return unknown
     wrong = why_not_log(repository, theirs)
     if wrong is not None:
         plan = f"find out who set {ref.name} there; 'grit sync' works again when it is a log"
         return plan, f"what {remote} has as its log is none: {wrong}"
+    try:
+        how = "behind" if ref.head is None else standing(repository, ref.head, theirs)
+    except WalDamaged:
+        return unknown
     if agreed is not None and not workspace.wal.contains(theirs, agreed.head):
         return _SYNC, f"the log of {remote} was set back: it lacks what it once held"
-    if ref.head is not None and standing(repository, ref.head, theirs) == "ahead":
+    if how == "ahead":
         return None, f"{remote} lacks events that are here"
     return None, f"{remote} has events that were fetched and wait to be joined"
 

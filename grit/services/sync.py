@@ -4,6 +4,7 @@ A remote can add to the log and never take from it: what it lost, it gets back.
 """
 
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed, WalDamaged
@@ -80,8 +81,7 @@ class _Session:
             self._repository, workspace.wal.config, remote.address, workspace.wal.ref
         ):
             workspace.notice(f"'git fetch {remote.address}' brings its log from now on")
-        for line in _take_back(workspace):
-            workspace.notice(line)
+        self._tell(_take_back(workspace))
         theirs = self._fetch()
         attempts = standstills = 0
         for attempt in range(SYNC_ATTEMPTS_MAX):
@@ -171,11 +171,17 @@ class _Session:
         from grit.git.transport import fetch
 
         ports = self._workspace.ports
-        return fetch(
+        fetched = fetch(
             *(self._repository, self._remote.address, specs, ports.environ, ports.progress),
             prune=prune,
             whole=whole,
         )
+        self._tell(fetched.removed)
+        return fetched
+
+    def _tell(self, notices: Iterable[str]) -> None:
+        for line in notices:
+            self._workspace.notice(line)
 
     def _take_in(self, theirs: str) -> None:
         workspace = self._workspace
@@ -215,6 +221,7 @@ class _Session:
         (outcome,) = push(
             self._repository, remote.address, [Update(ours, ref)], ports.environ, ports.progress
         )
+        self._tell(outcome.removed)
         if outcome.done:
             self._sent = self._count_sent(ours, theirs)
             _record(self._workspace, tracking_ref(remote.tracking, ref), ours)
