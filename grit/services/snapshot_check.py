@@ -229,12 +229,24 @@ def _path(workspace: Workspace) -> str:
     return f"{workspace.repository.grit_dir}/snapshots.toml"
 
 
+def _mark_path(workspace: Workspace) -> str:
+    return f"{workspace.repository.grit_dir}/snapshots-mark"
+
+
 def _load(workspace: Workspace) -> Settings:
+    """Return what is remembered; nothing when grit did not leave the file as it is.
+
+    One that was edited, or shipped with a repository, could vouch for a false snapshot.
+    """
     from grit.git.actors import load_toml
+    from grit.view.trust import look, read_mark
 
     try:
+        seen = look(_path(workspace))
+        if seen is None or seen != read_mark(_mark_path(workspace)):
+            return {}
         return load_toml(_path(workspace))
-    except IoFailed:
+    except (IoFailed, OSError, ValueError):
         return {}  # written anew by the next verdict: it saves time, and holds no truth
 
 
@@ -253,11 +265,13 @@ def _added(settings: Settings, name: str, key: str, value: str) -> Setting:
 def _change(workspace: Workspace, change: Callable[[Settings], None]) -> None:
     from grit.git.actors import dump_toml, replace_file
     from grit.git.filelock import FileLock
+    from grit.view.trust import look, write_mark
 
     try:
         with FileLock(f"{workspace.repository.grit_dir}/snapshots.lock-file", _WAIT_MS_MAX):
             settings = _load(workspace)
             change(settings)
             replace_file(_path(workspace), dump_toml(settings).encode(), 0o666)
-    except (Busy, IoFailed):
+            write_mark(_mark_path(workspace), look(_path(workspace)))
+    except (Busy, IoFailed, OSError):
         return

@@ -168,3 +168,20 @@ def test_fault_20_garbage_below_the_snapshots_is_left_alone(patient: Patient, ea
     assert snapshots.clear(workspace, keep=0).removed == []
     workspace.close()
     assert patient.git("for-each-ref", SNAPSHOTS) == before
+
+
+def test_a_shipped_record_does_not_vouch_for_a_snapshot(patient: Patient, eager: None) -> None:
+    """The verdicts are believed where grit left them: a copy, or an edited file, says nothing."""
+    fill(patient)
+    wanted = full(patient)
+    lie = _leaves_out(patient)
+    make(patient)
+    path = patient.git_dir / "grit/snapshots.toml"
+    text = f'[checked]\n{lie.commit} = "made"\n'
+    path.write_text(text)
+    assert set(statuses(patient).values()) == {snapshots.UNCHECKED}
+    assert rebuilt(patient)[0] == wanted
+    path.write_bytes(path.read_bytes())
+    assert set(statuses(patient).values()) == {snapshots.UNCHECKED}
+    path.write_text("no = [toml")
+    assert rebuilt(patient)[0] == wanted

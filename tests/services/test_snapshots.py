@@ -302,3 +302,17 @@ def test_many_junk_names_do_not_hide_a_good_one(patient: Patient) -> None:
     patient.notices.clear()
     assert rebuilt(patient) == (full(patient), made.refs[0])
     assert len(patient.notices) == 1
+
+
+def test_events_that_are_held_back_are_in_the_snapshot(patient: Patient) -> None:
+    """A snapshot is the log's, whatever policy its maker has: others may count these events."""
+    fill(patient)
+    wanted = full(patient)
+    patient.data("config", "set", "verify", "require")
+    made = make(patient)
+    workspace = patient.workspace()
+    assert refresh.refresh(workspace).stats().held_count > 0
+    workspace.close()
+    assert rebuilt(patient)[1] is None
+    patient.data("config", "set", "verify", "off")
+    assert rebuilt(patient) == (wanted, made.refs[0])
