@@ -108,12 +108,13 @@ def forge(
     asides: Sequence[str] = (),
     at_ms: int = NOW_MS,
     ids: Sequence[bytes] | None = None,
+    claimed_hash: bytes | None = None,
 ) -> Snapshot:
     """Publish a snapshot that holds these records, whatever the log says."""
     workspace = patient.workspace()
     writer = SnapshotWriter(workspace.repository, workspace.wal.config)
     chunk = join_records(records)
-    writer.add(chunk, chunk_hash(chunk), len(records))
+    writer.add(chunk, claimed_hash or chunk_hash(chunk), len(records))
     head = head or workspace.wal.head()
     assert head is not None
     claimed = event_set([record[3:35] for record in records] if ids is None else ids)

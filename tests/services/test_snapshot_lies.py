@@ -57,7 +57,13 @@ def _strips_a_signature(patient: Patient) -> Snapshot:
 
 def _twice(patient: Patient) -> Snapshot:
     records, asides = contents(patient)
-    return forge(patient, [*records, records[0]], asides=asides)
+    ids = [record[3:35] for record in records]
+    return forge(patient, [*records, records[0]], asides=asides, ids=ids)
+
+
+def _wrong_hash(patient: Patient) -> Snapshot:
+    records, asides = contents(patient)
+    return forge(patient, records, asides=asides, claimed_hash=bytes(32))
 
 
 def _wrong_set(patient: Patient) -> Snapshot:
@@ -87,6 +93,7 @@ LIES = {
     "strips a signature": _strips_a_signature,
     "an event twice": _twice,
     "a wrong set": _wrong_set,
+    "a wrong hash": _wrong_hash,
     "hides what was set aside": _hides_asides,
     "invents what was set aside": _invents_asides,
     "a broken record": _broken_record,
