@@ -45,6 +45,12 @@ else:
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 
+def nap(nap_ms: float) -> None:
+    """Sleep about that long; the jitter keeps waiting processes from trying in step."""
+    jitter = 0.5 + (time.monotonic_ns() // 1000 % 1000) / 1000
+    time.sleep(nap_ms * jitter / 1000)
+
+
 class FileLock:
     """An exclusive lock between processes and threads, as a context manager.
 
@@ -85,9 +91,7 @@ class FileLock:
             while not self.try_acquire():
                 if time.monotonic() >= deadline:
                     raise self.busy()
-                # The jitter keeps waiting processes from trying in step.
-                jitter = 0.5 + (time.monotonic_ns() // 1000 % 1000) / 1000
-                time.sleep(nap_ms * jitter / 1000)
+                nap(nap_ms)
                 nap_ms = min(nap_ms * 2, self._nap_ms_max)
         except BaseException:
             self.release()

@@ -83,7 +83,7 @@ class ObjectWriter:
         fd = os.open(temporary, flags, 0o444)
         try:
             try:
-                _write_all(fd, packed)
+                write_all(fd, packed)
                 if self._durable:
                     os.fsync(fd)
                     self._folders.add(folder)
@@ -190,7 +190,8 @@ def _freshen(path: str) -> bool:
     return True
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything, however the system cuts it; raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

@@ -92,13 +92,14 @@ class RefLock:
         self._write(name)
 
     def _write(self, path: str) -> None:
+        from grit.git.objects import write_all  # which imports grit.git.refs, and that this
+
         self._release()
         fd = self._fd = os.open(path, _FLAGS, 0o666)
         try:
             # Whoever clears away may hold it for a moment; then its name goes, and `take` sees.
             try_lock(fd)
-            if os.write(fd, self._content) != len(self._content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write_all(fd, self._content)
             if self._mode:
                 os.chmod(path, self._mode)
             if self._sync:

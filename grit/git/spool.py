@@ -131,6 +131,8 @@ class Spool:
 
     def append(self, entry: Entry, queued: Queued) -> Ticket:
         """Queue an entry behind those that `read` found under the same lock."""
+        from grit.git.objects import write_all
+
         data = _encode(entry)
         try:
             flags = os.O_RDWR | os.O_CREAT | _BINARY
@@ -139,17 +141,13 @@ class Spool:
                 if os.fstat(fd).st_size != queued.waiting_bytes:
                     os.ftruncate(fd, queued.waiting_bytes)  # a killed writer's torn end
                 os.lseek(fd, queued.waiting_bytes, os.SEEK_SET)
-                written = os.write(fd, data)
+                write_all(fd, data)
             except BaseException:
                 os.close(fd)
                 raise
         except OSError as error:
             raise _failed("write", error) from error
-        ticket = Ticket(fd)
-        if written != len(data):
-            ticket.close()
-            raise IoFailed("cannot write the queue of writers: no space; head unchanged")
-        return ticket
+        return Ticket(fd)
 
     def take(self) -> None:
         """Let what waits be taken. Call under both locks, with nothing taken."""
@@ -236,4 +234,6 @@ def _remove(path: str) -> None:
 
 
 def _failed(what: str, error: OSError) -> IoFailed:
-    return IoFailed(f"cannot {what} the queue of writers: {error.strerror}", errno=error.errno)
+    return IoFailed(
+        f"cannot {what} the queue of writers: {error.strerror}; head unchanged", errno=error.errno
+    )

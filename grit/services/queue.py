@@ -3,7 +3,6 @@
 The rules, and why nothing is lost or stored twice, stand in spec/wal.md (Queue).
 """
 
-import random
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
@@ -13,7 +12,7 @@ from grit.core.errors import Busy, Conflict, GritError, IoFailed
 from grit.core.events import Event
 from grit.core.ids import EventId
 from grit.core.limits import APPEND_RETRIES_MAX, LOCK_WAIT_MS_MAX
-from grit.git.filelock import FileLock
+from grit.git.filelock import FileLock, nap
 from grit.git.spool import Entry, Spool, Ticket
 from grit.services.append import Label, append_events, tell_not_durable
 from grit.services.refresh import refresh
@@ -188,9 +187,7 @@ def _wait(ticket: Ticket, lock: FileLock, place: int) -> bool:
         waited_ms = (time.monotonic() - started) * 1000
         if waited_ms >= LOCK_WAIT_MS_MAX:
             raise lock.busy()
-        nap_ms = min(_NAP_MS * (place + 1) + _NAP_GROWTH * waited_ms, _NAP_MS_MAX)
-        # The jitter keeps waiting processes from trying in step.
-        time.sleep(nap_ms * random.uniform(0.5, 1.5) / 1000)
+        nap(min(_NAP_MS * (place + 1) + _NAP_GROWTH * waited_ms, _NAP_MS_MAX))
     return False
 
 

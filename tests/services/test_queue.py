@@ -124,6 +124,20 @@ def _wait_until(ready: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def test_fault_6_eight_processes_beside_pack_refs(folder: Path, tmp_path: Path) -> None:
+    """8 processes with 30 appends each, 500 by flag, beside `pack-refs --prune`: all are there."""
+    count = 500 if FULL else 30
+    workers = [start(folder, tmp_path, f"p{n}", count) for n in range(8)]
+    while sum(len(worker.acknowledged()) for worker in workers) < 8 * count:
+        assert not list(tmp_path.glob("*.error"))
+        words = ["git", "-C", str(folder), "pack-refs", "--all", "--prune"]
+        subprocess.run(words, capture_output=True, timeout=60)
+    finish(*workers)
+    events = check(folder)
+    assert titles(events) == sorted(["first", *_names("p", 8, count)])
+    assert set(chains(events).values()) == {0}
+
+
 def test_row_17_worktrees_and_actors_share_one_queue(folder: Path, tmp_path: Path) -> None:
     """Writers in several worktrees, with several actors and names, one log and one view."""
     git = ["git", "-C", str(folder)]
