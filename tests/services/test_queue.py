@@ -346,18 +346,35 @@ def test_a_damaged_queue_stops_nobody(folder: Path, tmp_path: Path, name: str, d
     assert stored == sorted([*expected, *(["k-0"] if damage == "torn" else [])])
 
 
-def test_an_entry_of_another_state_is_dropped(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "after", "stored"),
+    [(0, b"", True), (1, b"", False), (-1, b"", False), (0, bytes(72), False)],
+    ids=["as decided", "behind", "ahead", "after nothing known"],
+)
+def test_an_entry_of_another_state_is_dropped(
+    folder: Path, tmp_path: Path, more: int, after: bytes, stored: bool
+) -> None:
     """What was decided on a log that has moved since is not committed, however sound it is."""
-    workspace = opened(folder)
-    event = create(workspace, "second").events[-1]._replace(ts_unix_ms=1)
-    spool = Spool(workspace.repository)
+    elsewhere = tmp_path / "elsewhere"
+    subprocess.run(["git", "init", "-q", str(elsewhere)], check=True)
+    events = create(opened(elsewhere), "from elsewhere").events
+    spool = Spool(opened(folder).repository)
     entry = Entry(
-        7, 1, 0, b"", place_of(event), event.issue_id, b"s", b"A <a@x>", encode_chunk([event])
+        len(check(folder)) + more,
+        len(events),
+        1,
+        after,
+        place_of(events[-1]),
+        b"".join(event.issue_id for event in events),
+        b"create",
+        b"A <a@x>",
+        encode_chunk(events),
     )
     with spool.lock():
         spool.append(entry, spool.read()).close()
-    create(workspace, "third")
-    assert titles(check(folder)) == ["first", "second", "third"]
+    create(opened(folder), "next")
+    expected = ["first", "from elsewhere", "next"] if stored else ["first", "next"]
+    assert titles(check(folder)) == expected
 
 
 def test_who_gives_up_takes_his_write_back(
