@@ -1,7 +1,6 @@
 """Many writers of one clone: every acknowledged write is stored once, whoever commits it."""
 
 import os
-import random
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from grit.core.codec import encode_chunk
 from grit.core.errors import Busy, GritError, IoFailed, NotFound
 from grit.git.filelock import FileLock
 from grit.git.spool import Entry, Spool, place_of
-from grit.services import actors, append, issues, queue
+from grit.services import append, issues, queue
 from grit.services import write as write_path
 from grit.services.refresh import refresh
 from grit.services.write import write
@@ -22,16 +21,17 @@ from tests.services.writers import (
     Worker,
     chains,
     check,
+    commits,
     create,
     finish,
     fork,
     opened,
     start,
     titles,
+    wait_until,
 )
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and kill")
-FULL = os.environ.get("GRIT_FAULTS") == "all"
 
 
 @pytest.fixture
@@ -41,183 +41,22 @@ def folder(git_repository: Path) -> Path:
     return git_repository
 
 
-def _names(prefix: str, processes: int, count: int) -> list[str]:
-    return [f"{prefix}{n}-{number}" for n in range(processes) for number in range(count)]
-
-
-def _commits(folder: Path) -> int:
-    words = ["git", "-C", str(folder), "rev-list", "--count", "refs/grit/wal"]
-    return int(subprocess.run(words, capture_output=True, check=True).stdout)
-
-
-@pytest.mark.parametrize("shared", [True, False], ids=["one actor", "an actor each"])
-def test_row_17_eight_processes_x_100_writes(folder: Path, tmp_path: Path, shared: bool) -> None:
-    """800 writes of 8 processes are 800 issues, each once; no chain of an actor forks."""
-    workspace = opened(folder)
-    names = [actors.create(workspace, label=f"actor{n}").label for n in range(8)]
-    workers = [
-        start(folder, tmp_path, f"p{n}", 100, {} if shared else {"GRIT_ACTOR": names[n]})
-        for n in range(8)
-    ]
-    finish(*workers)
-    events = check(folder)
-    assert titles(events) == sorted(["first", *_names("p", 8, 100)])
-    assert [worker.acknowledged() for worker in workers] == [
-        [f"p{n}-{number}" for number in range(100)] for n in range(8)
-    ]
-    forks = chains(events)
-    assert len(forks) == (1 if shared else 9)
-    assert set(forks.values()) == {0}
-    assert _commits(folder) < 700, "nobody's write travelled with another's"
-
-
-def test_row_17_fifty_writers(folder: Path, tmp_path: Path) -> None:
-    """Fifty processes at once: nobody is turned away, nobody's write is lost or doubled."""
-    workers = [start(folder, tmp_path, f"w{n}", 8) for n in range(50)]
-    finish(*workers)
-    events = check(folder)
-    assert titles(events) == sorted(["first", *_names("w", 50, 8)])
-    assert set(chains(events).values()) == {0}
-
-
-def test_row_18_writers_killed_again_and_again(folder: Path, tmp_path: Path) -> None:
-    """kill -9 of a random one of 8 writers: acknowledged is stored once, the rest go on."""
-    seed = int(os.environ.get("GRIT_TEST_SEED", str(random.randrange(10**6))))
-    chance = random.Random(seed)
-    serial = iter(range(10**6))
-
-    def worker() -> Worker:
-        return start(folder, tmp_path, f"k{next(serial)}", 100_000)
-
-    workers = [worker() for _ in range(8)]
-    everybody = list(workers)
-    turns = 1000 if FULL else 25
-    for turn in range(turns):
-        _wait_until(lambda turn=turn: _acknowledged(everybody) > turn)
-        time.sleep(chance.random() * 0.03)
-        at = chance.randrange(8)
-        workers[at].kill()
-        assert workers[at].wait() == 9, f"seed {seed}"
-        workers[at] = worker()
-        everybody.append(workers[at])
-    for one in workers:
-        one.kill()
-        one.wait()
-    started = time.monotonic()
-    create(opened(folder), "last")
-    assert time.monotonic() - started < 3, "something blocked the next write"
-    stored = titles(check(folder))
-    assert len(stored) == len(set(stored)), f"seed {seed}"
-    acknowledged = {title for one in everybody for title in one.acknowledged()}
-    assert len(acknowledged) >= turns
-    assert acknowledged <= set(stored), f"seed {seed}"
-
-
-def _acknowledged(workers: list[Worker]) -> int:
-    return sum(len(worker.acknowledged()) for worker in workers)
-
-
-def _wait_until(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def test_fault_6_eight_processes_beside_pack_refs(folder: Path, tmp_path: Path) -> None:
-    """8 processes with 30 appends each, 500 by flag, beside `pack-refs --prune`: all are there."""
-    count = 500 if FULL else 30
-    workers = [start(folder, tmp_path, f"p{n}", count) for n in range(8)]
-    while sum(len(worker.acknowledged()) for worker in workers) < 8 * count:
-        assert not list(tmp_path.glob("*.error"))
-        words = ["git", "-C", str(folder), "pack-refs", "--all", "--prune"]
-        subprocess.run(words, capture_output=True, timeout=60)
-    finish(*workers)
-    events = check(folder)
-    assert titles(events) == sorted(["first", *_names("p", 8, count)])
-    assert set(chains(events).values()) == {0}
-
-
-def test_row_17_worktrees_and_actors_share_one_queue(folder: Path, tmp_path: Path) -> None:
-    """Writers in several worktrees, with several actors and names, one log and one view."""
-    git = ["git", "-C", str(folder)]
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
-    trees = [folder]
-    for number in range(2):
-        trees.append(tmp_path / f"tree{number}")
-        subprocess.run([*git, "worktree", "add", "-q", str(trees[-1])], check=True)
-    workspace = opened(folder)
-    labels = [actors.create(workspace, label=f"actor{n}").label for n in range(2)]
-    workers = [
-        start(
-            trees[n % 3], tmp_path, f"t{n}", 20,
-            {"GRIT_ACTOR": labels[n % 2], "GIT_AUTHOR_NAME": f"Author {n}"},
-        )
-        for n in range(6)
-    ]  # fmt: skip
-    finish(*workers)
-    events = check(folder)
-    assert titles(events) == sorted(["first", *_names("t", 6, 20)])
-    assert set(chains(events).values()) == {0}
-    log = subprocess.run(
-        [*git, "log", "--format=%an%n%b", "refs/grit/wal"], capture_output=True, text=True
-    ).stdout
-    assert {f"Author {n}" for n in range(6)} <= set(log.replace("<", "\n").replace(
-        "Co-authored-by: ", "").replace(" \n", "\n").splitlines())  # fmt: skip
-
-
-def test_readers_beside_writers_do_not_wait(folder: Path, tmp_path: Path) -> None:
-    """While eight processes write, a reader is answered at once and sees what is acknowledged."""
-    workers = [start(folder, tmp_path, f"p{n}", 40) for n in range(8)]
-    reader = opened(folder)
-    spent = []
-    for _ in range(30):
-        acknowledged = {title for worker in workers for title in worker.acknowledged()}
-        started = time.monotonic()
-        rows = {row.title for row in refresh(reader).all_rows()}
-        spent.append(time.monotonic() - started)
-        assert acknowledged <= rows
-        time.sleep(0.01)
-    finish(*workers)
-    assert sorted(spent)[15] < 0.25
-    assert max(spent) < 3
-
-
-def test_writers_beside_plain_git_start_over(folder: Path, tmp_path: Path) -> None:
-    """Who moves the log with plain git voids what waits: it is decided again, and never lost."""
-    git = ["git", "-C", str(folder)]
-    workers = [start(folder, tmp_path, f"g{n}", 25) for n in range(4)]
-    tree = subprocess.run([*git, "mktree"], input=b"", capture_output=True).stdout.decode().strip()
-    moved = 0
-    for _ in range(40):
-        head = opened(folder).wal.head()
-        commit = subprocess.run(
-            [*git, "commit-tree", tree, "-p", str(head), "-m", "by hand"], capture_output=True
-        ).stdout.decode().strip()  # fmt: skip
-        done = subprocess.run([*git, "update-ref", "refs/grit/wal", commit, str(head)],
-                              capture_output=True)  # fmt: skip
-        moved += done.returncode == 0
-    finish(*workers)
-    assert titles(check(folder)) == sorted(["first", *_names("g", 4, 25)])
-    assert moved
-
-
 def _queue_up(folder: Path, notes: Path, name: str) -> Worker:
     """Start a writer that finds the log busy, and return when it has queued its write."""
     queue_file = folder / ".git/grit/queue"
     before = queue_file.stat().st_size if queue_file.exists() else 0
     worker = start(folder, notes, name, 1)
-    _wait_until(lambda: queue_file.exists() and queue_file.stat().st_size > before)
+    wait_until(lambda: queue_file.exists() and queue_file.stat().st_size > before)
     return worker
 
 
 def test_waiting_writers_travel_in_one_commit(folder: Path, tmp_path: Path) -> None:
     """What waits while the log is busy is one commit, whose message names every write."""
-    before = _commits(folder)
+    before = commits(folder)
     with opened(folder).wal.lock():
         workers = [_queue_up(folder, tmp_path, f"q{n}") for n in range(4)]
     finish(*workers)
-    assert _commits(folder) == before + 1
+    assert commits(folder) == before + 1
     message = subprocess.run(
         ["git", "-C", str(folder), "log", "-1", "--format=%B", "refs/grit/wal"],
         capture_output=True, text=True,
@@ -385,7 +224,7 @@ def test_who_gives_up_takes_his_write_back(
     lock = opened(folder).wal.lock()
     lock.acquire()
     first = fork(tmp_path / "first.txt", lambda _: _refused(folder, monkeypatch, "one"))
-    _wait_until((folder / ".git/grit/queue").exists)
+    wait_until((folder / ".git/grit/queue").exists)
     second = start(folder, tmp_path, "two", 1)
     finish(first)
     lock.release()
@@ -415,7 +254,7 @@ def test_what_is_refused_on_a_waiting_write_is_decided_when_that_is_stored(
     lock = opened(folder).wal.lock()
     lock.acquire()
     one = fork(tmp_path / "one.txt", close)
-    _wait_until((folder / ".git/grit/queue").exists)
+    wait_until((folder / ".git/grit/queue").exists)
     two = fork(tmp_path / "two.txt", close)
     time.sleep(0.2)
     one.kill()

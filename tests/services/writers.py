@@ -133,3 +133,17 @@ def chains(events: list[Event]) -> dict[bytes, int]:
         actor: sum(count - 1 for count in by_parent.values())
         for actor, by_parent in followers.items()
     }
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
+    """Wait for what other processes bring about."""
+    deadline = time.monotonic() + 30
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def commits(folder: Path) -> int:
+    """Return how many commits the log has."""
+    words = ["git", "-C", str(folder), "rev-list", "--count", "refs/grit/wal"]
+    return int(subprocess.run(words, capture_output=True, check=True).stdout)
