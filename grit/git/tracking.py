@@ -26,7 +26,7 @@ def tracked_heads(repository: Repository, ref: str, packed_seen: str | None = No
     """
     folder, _, name = ref.removeprefix("refs/").partition("/")
     prefix = f"refs/{folder}-remotes/"
-    below = refs_below(repository, prefix, packed_seen)
+    below = refs_below(repository, prefix, packed_seen, name)
     ending = f"/{name}"
     heads = {
         found.removeprefix(prefix).removesuffix(ending): oid

@@ -71,8 +71,22 @@ def look(workspace: Workspace, head: str | None, place: Place) -> News | None:
         return None
     if tracked.packed == place.packed:
         tracked = tracked_heads(repository, ref)  # those in packed-refs stay recorded
-    others = [Other(name, oid) for name, oid in sorted(tracked.heads.items()) if oid not in known]
+    others = [
+        Other(name, oid)
+        for name, oid in sorted(tracked.heads.items())
+        if oid not in known and _is_remote(workspace, name)
+    ]
     return News(others, sorted({*tracked.heads.values()}), tracked.packed)
+
+
+def _is_remote(workspace: Workspace, name: str) -> bool:
+    """Return whether that is a remote, and not a folder of refs beside the log of one.
+
+    `refs/grit/x/wal` of origin is recorded where the log of a remote named origin/x would be.
+    """
+    from grit.git.remotes import list_remotes
+
+    return "/" not in name or name in list_remotes(workspace.wal.config)
 
 
 def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:

@@ -5,10 +5,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.faults.machine import events
 from tests.servers.conftest import FULL_PRODUCT, Serving, kinds
 from tests.servers.desk import Desk
 from tests.servers.hosts import KINDS
+
+pytestmark = pytest.mark.slow
 
 LOG = "refs/grit/wal"
 Pair = tuple[str, int]

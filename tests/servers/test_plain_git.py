@@ -6,10 +6,12 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.faults.machine import TIMEOUT_S
 from tests.servers.conftest import Serving
 from tests.servers.desk import Desk
-from tests.servers.hosts import is_open, serve
+from tests.servers.hosts import is_open, need, serve
 
 LOG = "refs/grit/wal"
 SPEC = "refs/grit/*:refs/grit-remotes/origin/*"
@@ -79,3 +81,13 @@ def test_servers_end_with_the_test(tmp_path: Path) -> None:
                 assert host.port is not None and is_open(host.port)
                 connected.enter_context(socket.create_connection(("127.0.0.1", host.port), 5))
             assert not is_open(host.port)
+
+
+def test_where_ci_runs_a_missing_server_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that cannot be had is skipped by name, but never where CI runs."""
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"nosuch is not installed \(package nosuch\)"):
+        need("nosuch", "nosuch")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="nosuch"):
+        need("nosuch", "nosuch")

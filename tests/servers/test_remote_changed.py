@@ -9,6 +9,8 @@ from tests.servers.conftest import FULL_PRODUCT, Serving, kinds
 from tests.servers.desk import Desk, Repository
 from tests.servers.hosts import KINDS
 
+pytestmark = pytest.mark.slow
+
 LOG = "refs/grit/wal"
 TRACKED = "refs/grit-remotes/origin/wal"
 
@@ -166,6 +168,24 @@ def test_fault_12_a_ref_below_the_log_is_reported_and_not_followed(
     ann.ok("doctor")
     place.git("update-ref", "-d", f"{LOG}/evil")
     _all_there(place, ["four", "one", "three", "two"], ann, ben)
+
+
+def test_fault_12_a_log_at_another_place_of_a_remote_is_not_followed(serving: Serving) -> None:
+    """`refs/grit/x/wal` is not the log of origin, and there is no remote named origin/x."""
+    place = serving("path")
+    ann, _ = _two(place)
+    stranger = place.clone("stranger")
+    stranger.new("foreign")
+    stranger.git("push", "-q", "origin", f"{LOG}:refs/grit/x/wal")
+    ann.git("fetch", "-q", "origin")
+    assert ann.ref("refs/grit-remotes/origin/x/wal") == stranger.ref()
+    assert ann.titles() == ["one", "three", "two"]
+    ann.sync()
+    assert ann.titles() == ["one", "three", "two"]
+    ann.git("remote", "add", "origin/x", place.url)
+    ann.new("four")
+    ann.sync("--remote", "origin/x")
+    assert ann.titles() == ["four", "one", "three", "two"]
 
 
 @pytest.mark.parametrize("what", ["branch", "tag", "blob", "tree", "symref"])

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.servers.conftest import Serving
 from tests.servers.desk import Desk, Repository
+
+pytestmark = pytest.mark.slow
 
 LOG = "refs/grit/wal"
 
