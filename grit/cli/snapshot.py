@@ -11,7 +11,7 @@ from grit.cli.table import counted
 from grit.core.escape import escape
 from grit.core.times import format_ms
 from grit.services import snapshots as service
-from grit.services.snapshot_check import MADE
+from grit.services.snapshot_record import MADE
 from grit.services.snapshots import Listed
 
 FAILED: Final = 1

@@ -8,16 +8,15 @@ from grit.core import limits
 from grit.core.errors import GitFailed, GritError
 from grit.git.actors import load_config
 from grit.git.refs import GRIT_REF
-from grit.git.snapshots import SNAPSHOTS, Snapshot, count_commits, name_ts, remove
 from grit.git.tracking import tracking_ref
-from grit.services import snapshot_check as check
-from grit.services import snapshots
-from grit.services.snapshot_check import Newest
+from grit.services import snapshot_record as book
+from grit.services.snapshot_record import Newest
 from grit.view.reader import ViewReader
 from grit.view.trust import ViewDoubt
 
 if TYPE_CHECKING:
     from grit.git.remotes import Remote
+    from grit.git.snapshots import Snapshot
     from grit.services.workspace import Workspace
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
@@ -27,21 +26,23 @@ _ANSWER_S_MAX: Final = 30.0
 def upkeep(workspace: Workspace, remote: Remote) -> Snapshot | None:
     """Make a snapshot when one is due, push it, clear old ones here and there; return it.
 
-    `remote` is what was synced with. Nothing that goes wrong is raised: the
-    sync is done already, and a snapshot is never needed.
+    `remote` is what was synced with. Nothing that goes wrong is raised: the sync is done already,
+    and a snapshot is never needed. When none is due, next to nothing is imported or read.
     """
     try:
-        if not _due(workspace, None) or not _due(workspace, check.load_newest(workspace)):
+        if not _due(workspace, None) or not _due(workspace, book.load_newest(workspace)):
             return None
+        from grit.services import snapshots
+
         newest = _look_around(workspace, remote)
         if not _due(workspace, newest):
             if newest is not None:
-                check.note_newest(workspace, newest)
+                book.note_newest(workspace, newest)
             return None
         made = snapshots.create(workspace)
         manifest = made.manifest
         assert manifest is not None
-        check.note_newest(workspace, Newest(manifest.event_count, manifest.created_ts))
+        book.note_newest(workspace, Newest(manifest.event_count, manifest.created_ts))
         _send(workspace, remote, made)
         clear_remote(workspace, remote)
         snapshots.clear(workspace)
@@ -59,6 +60,8 @@ def fetch_newest(workspace: Workspace, remote: Remote) -> None:
     head = workspace.wal.head()
     if head is None or workspace.wal.ref != GRIT_REF:
         return
+    from grit.git.snapshots import count_commits
+
     try:
         if count_commits(workspace.repository, head) >= limits.SNAPSHOT_EVENTS_MIN:
             _fetch_unknown(workspace, remote, set(), 1)
@@ -72,12 +75,14 @@ def clear_remote(workspace: Workspace, remote: Remote) -> list[str]:
     Only snapshots that this clone made or verified are judged, and each ref goes only while it
     stands where it was seen. Raises GitFailed when the remote cannot be asked.
     """
+    from grit.git.snapshots import remove
     from grit.git.transport import Update, push
+    from grit.services import snapshots
 
     useless = {one.commit for one in snapshots.superfluous(workspace)}
     wanted = {one.snapshot.commit for one in snapshots.listing(workspace)} - useless
-    verdicts = check.load_verdicts(workspace)
-    useless |= {commit for commit, verdict in verdicts.items() if verdict in check.TRUSTED}
+    verdicts = book.load_verdicts(workspace)
+    useless |= {commit for commit, verdict in verdicts.items() if verdict in book.TRUSTED}
     there = _remote_refs(workspace, remote)
     gone = [(ref, oid) for ref, oid in there.items() if oid in useless - wanted]
     if not gone:
@@ -127,6 +132,8 @@ def _look_around(workspace: Workspace, remote: Remote) -> Newest | None:
     A snapshot of somebody else counts once it was compared with the log: a false one must not
     keep this clone from making its own.
     """
+    from grit.services import snapshots
+
     known = {one.snapshot.commit for one in snapshots.listing(workspace)}
     _fetch_unknown(workspace, remote, known, limits.SNAPSHOTS_KEPT)
     unchecked = [one for one in snapshots.listing(workspace) if one.status == snapshots.UNCHECKED]
@@ -140,6 +147,7 @@ def _look_around(workspace: Workspace, remote: Remote) -> Newest | None:
 
 def _fetch_unknown(workspace: Workspace, remote: Remote, known: set[str], count: int) -> None:
     """Fetch the `count` newest snapshots of the remote that this clone does not have."""
+    from grit.git.snapshots import name_ts
     from grit.git.transport import fetch
 
     latest_ms = workspace.now_ms() + limits.CLOCK_AHEAD_MS_MAX
@@ -157,6 +165,7 @@ def _fetch_unknown(workspace: Workspace, remote: Remote, known: set[str], count:
 
 
 def _remote_refs(workspace: Workspace, remote: Remote) -> dict[str, str]:
+    from grit.git.snapshots import SNAPSHOTS, name_ts
     from grit.git.transport import remote_refs
 
     found = remote_refs(

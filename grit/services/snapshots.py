@@ -11,7 +11,9 @@ from grit.git import snapshots as files
 from grit.git.refs import GRIT_REF
 from grit.git.snapshots import Snapshot
 from grit.services import snapshot_check as check
-from grit.services.snapshot_check import AGREES, MADE, TRUSTED, Claim
+from grit.services import snapshot_record as book
+from grit.services.snapshot_check import Claim
+from grit.services.snapshot_record import AGREES, MADE, TRUSTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,13 +83,13 @@ def create(workspace: Workspace) -> Snapshot:
     wrong = check.compare(workspace, made, reader)
     if wrong is not None:
         raise Conflict(f"the view is not what the log holds ({wrong}); see 'grit doctor'")
-    check.note_verdict(workspace, made.commit, MADE)
+    book.note_verdict(workspace, made.commit, MADE)
     return writer.publish(made)
 
 
 def listing(workspace: Workspace) -> list[Listed]:
     """Return every snapshot that is here or recorded at a remote, the newest name first."""
-    verdicts = check.load_verdicts(workspace)
+    verdicts = book.load_verdicts(workspace)
     head = workspace.wal.head()
     found = files.list_snapshots(workspace.repository)
     return [Listed(one, _status(workspace, one, head, verdicts)) for one in found]
@@ -170,13 +172,13 @@ def _verify_one(workspace: Workspace, one: Listed, reader: ViewReader) -> Listed
     if one.status in (UNREADABLE, OTHER_LOG):
         return one
     verdict = check.compare(workspace, one.snapshot, reader)
-    known = check.load_verdicts(workspace).get(one.snapshot.commit)
+    known = book.load_verdicts(workspace).get(one.snapshot.commit)
     status = verdict or (MADE if known == MADE else AGREES)
-    check.note_verdict(workspace, one.snapshot.commit, status)
+    book.note_verdict(workspace, one.snapshot.commit, status)
     return one._replace(status=status)
 
 
-def _status(workspace: Workspace, one: Snapshot, head: str | None, verdicts: check.Verdicts) -> str:
+def _status(workspace: Workspace, one: Snapshot, head: str | None, verdicts: book.Verdicts) -> str:
     if one.manifest is None:
         return UNREADABLE
     if not _is_of_log(workspace, one, head):
@@ -236,7 +238,7 @@ def choose(workspace: Workspace, head: str, but: Iterable[str] = ()) -> Claim | 
     if workspace.wal.ref != GRIT_REF:
         return None
     try:
-        verdicts = check.load_verdicts(workspace)
+        verdicts = book.load_verdicts(workspace)
         trusted = [commit for commit, verdict in verdicts.items() if verdict in TRUSTED]
         found = files.list_snapshots(workspace.repository, _latest_ms(workspace), trusted)
         candidates = []
@@ -247,7 +249,7 @@ def choose(workspace: Workspace, head: str, but: Iterable[str] = ()) -> Claim | 
             if status in TRUSTED or status == UNCHECKED:
                 candidates.append(Listed(one, status))
             else:
-                check.tell_once(workspace, one.commit, one.refs[0], status)
+                book.tell_once(workspace, one.commit, one.refs[0], status)
         for best in sorted(best_first(candidates), key=lambda one: not one.usable):
             manifest = best.snapshot.manifest
             if manifest and (best.usable or check.pays(workspace, manifest)):
@@ -263,12 +265,12 @@ def settle(workspace: Workspace, claim: Claim, reader: ViewReader) -> None:
         return
     wrong = claim.verdict(reader)
     if wrong is None:
-        check.note_verdict(workspace, claim.snapshot.commit, AGREES)
+        book.note_verdict(workspace, claim.snapshot.commit, AGREES)
     else:
         disbelieve(workspace, claim.snapshot, wrong)
 
 
 def disbelieve(workspace: Workspace, one: Snapshot, reason: str) -> None:
     """Tell, and remember, why a snapshot is not used."""
-    check.tell_once(workspace, one.commit, one.refs[0], reason)
-    check.note_verdict(workspace, one.commit, reason)
+    book.tell_once(workspace, one.commit, one.refs[0], reason)
+    book.note_verdict(workspace, one.commit, reason)
