@@ -154,15 +154,27 @@ class _Keeper:
             self._failed, self._again_s = error.message, min(self._again_s, _RETRY_S)
 
     def release(self) -> None:
-        """Give the lease back; when that fails it ends by itself, and the user is told."""
+        """Give the lease back; when that fails it ends by itself, and the user is told.
+
+        A lease that was lost has ended, or is somebody else's.
+        """
         wish = self._wish
+        if self._lost:
+            return
+        if self._renewal is not None:
+            self._renewal.join(_GRACE_S)
+            if self._renewal.is_alive():
+                end = until(self.lease.expires_unix_ms)
+                self._context.notice(
+                    f"{self._what} stays leased until {end} UTC: the remote does not answer"
+                )
+                return
         try:
             self.lease = leases.release(
                 self._context.workspace, wish.resource, wish.who, local=self._local
             )
         except (Conflict, NotFound) as error:
-            if not self._lost:
-                self._context.notice(f"the lease was lost meanwhile: {error.message}")
+            self._context.notice(f"the lease was lost meanwhile: {error.message}")
         except GritError as error:
             end = until(self.lease.expires_unix_ms)
             self._context.notice(f"{self._what} stays leased until {end} UTC: {error.message}")

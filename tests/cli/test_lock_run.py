@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_a_lost_lease_stops_the_command_unless_told_otherwise(
 
 
 def test_a_remote_that_goes_away_ends_the_lease_at_its_end(tracker: Path, tmp_path: Path) -> None:
-    """Renewing is tried until the lease ends; then it is lost, and at the end it is said so."""
+    """Renewing is tried until the lease ends; then it is lost, and the command is stopped."""
     git(tmp_path, "init", "-q", "--bare", "shared.git")
     git(tracker, "remote", "add", "origin", str(tmp_path / "shared.git"))
     script = "trap 'exit 5' TERM; while :; do sleep 0.05; done"
@@ -144,7 +145,30 @@ def test_a_remote_that_goes_away_ends_the_lease_at_its_end(tracker: Path, tmp_pa
     done = ended(process)
     assert done.status == 5
     assert "is lost: origin decides" in done.err
-    assert "stays leased until" in done.err
+
+
+def test_a_remote_that_hangs_neither_hides_the_loss_nor_holds_the_command_up(
+    tracker: Path, tmp_path: Path
+) -> None:
+    """A renewal that never returns: the lease is lost at its end, and nothing waits for more."""
+    git(tmp_path, "init", "-q", "--bare", "shared.git")
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        f"#!/bin/sh\n[ -e {tmp_path}/hang ] && exec sleep 60\n"
+        'for last; do :; done; exec sh -c "$last"\n'
+    )
+    ssh.chmod(0o755)
+    git(tracker, "remote", "add", "origin", f"ssh://localhost{tmp_path}/shared.git")
+    script = f"trap 'exit 5' TERM; touch {tmp_path}/hang; while :; do sleep 0.05; done"
+    words = ("repo:x", "--ttl", "4s", "--", "sh", "-c", script)
+    process = start(tracker, *words, GIT_SSH=str(ssh), GIT_SSH_VARIANT="simple")
+    try:
+        done = ended(process)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the ssh that hangs
+    assert done.status == 5
+    assert "is lost: the remote does not answer" in done.err
 
 
 def test_a_killed_grit_leaves_the_lease_until_its_end(tracker: Path) -> None:

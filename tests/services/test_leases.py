@@ -1,13 +1,14 @@
 """Leases over one clone, several clones and a remote: one winner, nothing comes back."""
 
 import os
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from grit.core.errors import Conflict, GitFailed, NotFound
-from grit.core.lease import Lease, parse_resource
+from grit.core.lease import Lease, conflicts, parse_resource
 from grit.core.limits import LEASE_KEEP_MS, LEASE_MS_MAX, LEASE_SKEW_MS
 from grit.services import leases
 from tests.core.builders import NOW_MS
@@ -190,18 +191,23 @@ def check_race(sessions: list[Session], text: str, fence: int) -> None:
     assert stored == won
 
 
-def test_overlapping_racers_never_both_win(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over", ["alone", "remote"])
+def test_overlapping_racers_never_both_win(over: str, tmp_path: Path) -> None:
     """Leases on different refs that overlap: two swaps may succeed, two holders never stay."""
-    sessions = _clones(tmp_path, NOW_MS)[::2]
-    for trial in range(3):
-        texts = [f"path:t{trial}", f"path:t{trial}/a", f"path:t{trial}/a/b", f"path:t{trial}/c"]
-        asked = [Named(session, text) for session, text in zip(sessions, texts, strict=True)]
-        raced = race(asked, "")
-        won = [one.lease.resource.text for one in raced if one.lease is not None]
-        assert set(won) <= {texts[0]} or texts[0] not in won, won
-        assert len({text for text in won if text != texts[3]}) <= 1, won
+    if over == "remote":
+        sessions = _clones(tmp_path, NOW_MS)[::2]
+    else:
+        folder = clone(tmp_path, "alone")
+        sessions = [Session(folder, f"racer {number}") for number in range(4)]
+    for trial in range(3 if over == "remote" else TRIALS):
+        top = f"path:t{trial}"
+        texts = [top, f"{top}/a", f"{top}/a/b", f"{top}/c"]
+        raced = race([Named(one, text) for one, text in zip(sessions, texts, strict=True)], "")
+        won = [one.lease.resource for one in raced if one.lease is not None]
+        assert not any(conflicts(one, two) for one, two in combinations(won, 2)), won
         assert {one.code for one in raced if one.lease is None} <= {"conflict"}, raced
-        assert sessions[0].live() == sorted(won)
+        assert over == "remote" or won
+        assert sessions[0].live() == sorted(one.text for one in won)
         for session, one in zip(sessions, raced, strict=True):
             if one.lease is not None:
                 session.release(one.lease.resource.text)
@@ -441,3 +447,23 @@ def test_logs_of_the_older_tools_have_their_locks_beside_them(alone: Path) -> No
     ref = lock_ref("repo:x").replace("refs/grit/", "refs/grite/")
     assert [lock.ref for lock in mine.locks()] == [ref]
     assert "another session" in Session(alone, "b").refused("repo:x")
+
+
+def test_a_ref_that_moves_under_the_decision_is_looked_at_again(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain git that moves the ref between look and swap is not written over."""
+    from grit.git import leases as refs
+
+    mine, other = Session(alone, "a"), Session(clone(tmp_path, "elsewhere"), "b")
+    other.acquire("repo:x")
+    ref, real = lock_ref("repo:x"), refs.write_lock
+
+    def late(*arguments: Any) -> str:
+        git(alone, "fetch", "-q", str(other.folder), f"{ref}:{ref}")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refs, "write_lock", late)
+        assert "held by" in mine.refused("repo:x")
+    assert git(alone, "rev-parse", ref) == git(other.folder, "rev-parse", ref)
