@@ -151,11 +151,17 @@ def show_append(
             if meta.head != old:
                 return
             stamp = workspace.settings_stamp(actors=bool(meta.policy))
+            judge = None
             if meta.policy or stamp != meta.settings or len(own) < len(events):
                 judge = _judge_append(workspace, meta, stamp)
-                judge.begin(records, own=own)
+                try:
+                    judge.begin(records, own=own)
+                finally:
+                    judge.close()
                 writer.ask(judge)
             writer.apply(records, head, journal=(head, objects))
+        if judge is not None and len(own) < len(events):
+            judge.tell(workspace)
     except (Busy, IoFailed, OSError) as failure:
         workspace.notice(f"stored; the view will catch up later ({failure})")
     except ViewDoubt:

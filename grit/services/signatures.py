@@ -112,6 +112,10 @@ class Judge:
         # What could not be read was not verified, and may come back.
         if not any(one.reason.endswith("missing or broken") for one in self._reader.asides()):
             verified.save(workspace, head, self._reader.wrong_signatures())
+        self.tell(workspace)
+
+    def tell(self, workspace: Workspace) -> None:
+        """Say once how many of the events that came were not in order."""
         if self.faults:
             words = ", ".join(f"{count} {WORDS[name]}" for name, count in self.faults.items())
             held = "are held back" if self._policy.requires else "are not in order"

@@ -327,6 +327,7 @@ def test_verification_is_paid_once(patient: Patient, monkeypatch: pytest.MonkeyP
     assert counted.of(patient) == 3
     assert counted.of(patient) == 0
     assert counted.of(patient, again=True) == 0
+    assert held(patient) == {TITLE.event_id: "invalid"}
     patient.append(TITLE)
     assert counted.of(patient) == 1
     assert counted.of(patient, again=True) == 0
@@ -350,6 +351,7 @@ def test_an_own_append_is_not_verified(patient: Patient, monkeypatch: pytest.Mon
     author = signer(workspace)
     store(workspace, [ANN.announce(), CREATED, forged(TITLE)], "import", author)
     assert counted.count == 3
+    assert "held back: 1 with a wrong signature" in patient.notices[-1]
     workspace.close()
     assert title(patient) == "The printer is on fire"
     assert held(patient) == {TITLE.event_id: "invalid"}
