@@ -7,7 +7,7 @@ the same time make the same commit, and need not join each other's joins.
 from typing import TYPE_CHECKING, Final, Literal
 
 from grit.core.errors import WalDamaged
-from grit.core.limits import CHUNK_BYTES_MAX
+from grit.core.limits import CHUNK_BYTES_MAX, TS_UNIX_MS_MAX
 from grit.git.catfile import CatFile
 from grit.git.dialects import ATTACHMENTS, CHUNK_SUFFIX, META_NAME, Plan, plan_grite_join
 from grit.git.log_reader import shallow_commits
@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 Standing = Literal["same", "ahead", "behind", "apart"]
 _PERSON: Final = "grit <grit@grit.invalid>"
 _EVENTS: Final = "events"
+_TIME_S_MAX: Final = TS_UNIX_MS_MAX // 1000
+_TIME_DIGITS_MAX: Final = 20
+
+
+class HeadIncomplete(WalDamaged):
+    """Objects of a head are missing or broken here; they may come back (a borrowed store, say)."""
 
 
 def standing(repository: Repository, ours: str, theirs: str) -> Standing:
     """Return whether `ours` is ahead of, behind, apart from `theirs`, or the same.
 
-    Raises WalDamaged when git cannot tell, since a commit is missing or broken.
+    Raises HeadIncomplete when git cannot tell, since a commit is missing or broken.
     """
     if ours == theirs:
         return "same"
@@ -39,7 +45,7 @@ def standing(repository: Repository, ours: str, theirs: str) -> Standing:
     done = run(repository.git_dir, "rev-list", "--left-right", "--count", span, "--")
     counts = done.stdout.split()
     if done.status != 0 or len(counts) != 2:
-        raise WalDamaged(
+        raise HeadIncomplete(
             f"the logs {ours[:12]} and {theirs[:12]} cannot be compared: {done.reason}"
         )
     if counts[1] == b"0":
@@ -50,11 +56,14 @@ def standing(repository: Repository, ours: str, theirs: str) -> Standing:
 def check_is_log(repository: Repository, oid: str) -> None:
     """Raise WalDamaged unless the object is a commit that looks like one of a log.
 
-    A ref that names code by mistake would else drag its whole history into the log.
+    HeadIncomplete where it is not there to be looked at. A ref that names code by mistake would
+    else drag its whole history into the log.
     """
-    wrong = why_not_log(repository, oid)
+    with CatFile(repository) as objects:
+        wrong = _not_log(repository, objects, oid)
+        gone = wrong is not None and objects.header(oid) is None
     if wrong is not None:
-        raise WalDamaged(wrong, object=oid)
+        raise (HeadIncomplete if gone else WalDamaged)(wrong, object=oid)
 
 
 def why_not_log(repository: Repository, oid: str) -> str | None:
@@ -151,5 +160,7 @@ def _time_s(commits: list[tuple[str, bytes] | None]) -> int:
         for line in (found[1] if found else b"").split(b"\n\n", 1)[0].split(b"\n"):
             words = line.split()
             if line.startswith(b"committer ") and len(words) > 2 and words[-2].isdigit():
-                times.append(int(words[-2]))
+                # What lies beyond all bounds would make a commit that strict servers refuse.
+                time_s = int(words[-2][:_TIME_DIGITS_MAX])
+                times.append(time_s if time_s <= _TIME_S_MAX else 0)
     return max(times)

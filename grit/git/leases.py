@@ -165,7 +165,7 @@ def _place(name: str, folder: str, recorded: str) -> tuple[str, str | None] | No
     """Return (the ref on its own side, the remote) of a ref that stands for a lock, or None."""
     if name.startswith(f"{folder}/"):
         return name, None
-    remote, found, last = name.removeprefix(f"{recorded}/").partition("/locks/")
+    remote, found, last = name.removeprefix(f"{recorded}/").rpartition("/locks/")
     if name.startswith(f"{recorded}/") and found:
         return f"{folder}/{last}", remote
     return None

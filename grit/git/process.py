@@ -3,6 +3,8 @@
 Raises GitFailed when git is missing or refuses (spec/wal.md, Repositories).
 """
 
+import sys
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
@@ -119,6 +121,25 @@ def start_talking(
         )
     except OSError as error:
         raise _not_started(error) from error
+
+
+def end_detached(process: "Popen[bytes]") -> None:
+    """End a process that was started `detached`, with the helpers that it has started.
+
+    A helper that waits for a silent server would else hold the pipes, and who reads them, open.
+    """
+    import os
+    import signal
+
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    process.wait()
 
 
 def start_detached(git_dir: str, *arguments: str) -> None:

@@ -92,18 +92,19 @@ def _collect_loose(
     except OSError:
         return
     for name, is_folder in names:
-        if is_folder:
-            if depth == 0 or name not in _BESIDE_THE_LOG:
-                _collect_loose(f"{folder}{name}/", f"{prefix}{name}/", found, named, depth + 1)
+        if is_folder and (depth == 0 or name not in _BESIDE_THE_LOG):
+            _collect_loose(f"{folder}{name}/", f"{prefix}{name}/", found, named, depth + 1)
             continue
-        if named not in (None, name):
+        if not is_folder and named not in (None, name):
             continue
+        # The name of a remote may end like that of such a folder.
+        place = f"{name}/{named}" if is_folder else name
         try:
-            with open(f"{folder}{name}", "rb", buffering=0) as file:
+            with open(f"{folder}{place}", "rb", buffering=0) as file:
                 oid = file.read(_REF_BYTES_MAX).strip().decode(errors="replace")
         except OSError:
             continue
-        found[f"{prefix}{name}"] = oid
+        found[f"{prefix}{place}"] = oid
 
 
 def _below_with_git(repository: Repository, prefix: str) -> dict[str, str]:

@@ -1,13 +1,16 @@
 """Remotes of the repository and the refspec that records their logs (spec/wal.md)."""
 
 import os
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, InvalidArgs
 from grit.git.gitconfig import GitConfig
 from grit.git.process import run
 from grit.git.repository import Repository
 from grit.git.tracking import tracking_ref
+
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/]*@")
 
 
 def list_remotes(config: GitConfig) -> list[str]:
@@ -30,6 +33,11 @@ class Remote(NamedTuple):
     bundle: bool
     """A file, which can only be read."""
 
+    @property
+    def name(self) -> str:
+        """The address as it may be shown."""
+        return without_credentials(self.address)
+
 
 def find_remote(config: GitConfig, text: str, directory: str = ".") -> Remote:
     """Return the remote of that name, or the place that a URL, or a path from `directory`, names.
@@ -46,8 +54,13 @@ def find_remote(config: GitConfig, text: str, directory: str = ".") -> Remote:
     path = os.path.abspath(os.path.join(directory, text))
     if os.path.exists(path):
         text = path
-    digest = sha256(text.encode(errors="replace")).hexdigest()
+    digest = sha256(without_credentials(text).encode(errors="replace")).hexdigest()
     return Remote(text, f"url-{digest[:16]}", False, os.path.isfile(path))
+
+
+def without_credentials(address: str) -> str:
+    """Return a URL without user and password, as git shows it; anything else as it is."""
+    return _CREDENTIALS.sub("", address, count=1)
 
 
 def sync_remote(config: GitConfig, chosen: str | None = None) -> str | None:

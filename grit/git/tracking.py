@@ -1,8 +1,11 @@
 """Remote-tracking refs: what the remotes had when they were last fetched from (spec/sync.md)."""
 
+import os
+import time
 from typing import NamedTuple
 
-from grit.git.refs import refs_below
+from grit.core.errors import WalDamaged
+from grit.git.refs import read_ref, refs_below
 from grit.git.repository import Repository
 
 
@@ -34,3 +37,27 @@ def tracked_heads(repository: Repository, ref: str, packed_seen: str | None = No
         if found.endswith(ending)
     }
     return Tracked(heads, below.packed)
+
+
+def clear_record(repository: Repository, ref: str) -> list[str]:
+    """Move a record that git could not write, or would write through, out of its way.
+
+    Garbage stops every fetch, and through a symbolic ref a fetch would move the ref that it names:
+    a branch, or the log. Return what to tell. Raises WalDamaged when the
+    damage is not in a file of its own, IoFailed when the ref cannot be read.
+    """
+    try:
+        read_ref(repository, ref)
+        return []
+    except WalDamaged as damage:
+        path = f"{repository.common_dir}/{ref}"
+        if repository.ref_storage != "files" or not os.path.lexists(path):
+            raise
+        kept = f"{repository.grit_dir}/damaged-record-{time.time_ns()}"
+        try:
+            os.makedirs(repository.grit_dir, exist_ok=True)
+            os.replace(path, kept)
+        except OSError as error:
+            raise WalDamaged(f"{damage.message}, and cannot be moved aside") from error
+        what = damage.message.partition(";")[0]
+        return [f"{what}: it is kept as {kept}, and recorded anew"]

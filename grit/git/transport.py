@@ -5,11 +5,13 @@ user's own. What the other side said is kept: the caller shows it, escaped.
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.progress import SILENT, ProgressReporter
-from grit.git.process import start_talking
+from grit.git.process import end_detached, start_talking
+from grit.git.remotes import without_credentials
 from grit.git.repository import Repository
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 WORDS_CHARS_MAX: Final = 2_000
 """How much of what the other side said is kept."""
-_PROGRESS: Final = re.compile(r"(?:remote: )?(\w[\w ]*):\s+\d+% \((\d+)/(\d+)\)")
+_PROGRESS: Final = re.compile(r"(?:remote: )?(\w[\w ]*):\s+\d+% \((\d{1,15})/(\d{1,15})\)")
 _CHATTER: Final = re.compile(
     r"(hint:|To |From |remote: *$|(fatal: )?Could not read from remote repository"
     r"|Please make sure you have the correct|and the repository exists"
@@ -42,9 +44,13 @@ _MOVED: Final = (
 _DEPTH_MAX: Final = 2**31 - 2
 """One more would stand for `--unshallow`, which also fetches the whole history of the code."""
 _SIGPIPE: Final = 13
+_GRACE_S: Final = 2.0
+"""How long a git that is told to stop has for it."""
 _LOCKED: Final = ".lock': File exists"
 """Git's word for a lock that somebody holds, or a killed process left."""
-_LINE_BYTES_MAX: Final = 65_536
+_LINE_BYTES_MAX: Final = 4_096
+_LINES_MAX: Final = 1_000
+"""How many lines are kept while the other side talks: the last ones, since git ends the talk."""
 
 
 class Update(NamedTuple):
@@ -86,6 +92,8 @@ class _Talk(NamedTuple):
     status: int
     stdout: str
     words: str
+    missing: bool
+    """Git said, in whatever company, that the remote has no such ref."""
     removed: tuple[str, ...] = ()
 
 
@@ -126,13 +134,13 @@ def fetch(
         ),
         environ,
         progress,
-        f"fetching from {remote}",
+        f"fetching from {without_credentials(remote)}",
         lambda: _locks(repository.common_dir, (spec.rpartition(":")[2] for spec in refspecs)),
     )
     if talk.status == 0:
         return Fetched(None, False, talk.words, talk.removed)
     words = talk.words or _silent_end(talk.status)
-    return Fetched(words, _MISSING.search(words) is not None, removed=talk.removed)
+    return Fetched(words, talk.missing, removed=talk.removed)
 
 
 def push(
@@ -170,7 +178,7 @@ def push(
         ),
         environ,
         progress,
-        f"pushing to {remote}",
+        f"pushing to {without_credentials(remote)}",
         lambda: _locks(_folder(repository, remote), (update.ref for update in updates)),
     )
     outcomes = dict(_outcome(line, talk.words) for line in talk.stdout.splitlines() if "\t" in line)
@@ -198,7 +206,7 @@ def _shown(progress: ProgressReporter) -> tuple[str, ...]:
 
 def _no_mirror(remote: str) -> tuple[str, ...]:
     """Return the flags that let a mirror be told what to push."""
-    named = re.fullmatch(r"[\w./-]+", remote)
+    named = re.fullmatch(r"\w[\w./-]*", remote)
     return ("-c", f"remote.{remote}.mirror=false") if named else ()
 
 
@@ -221,8 +229,7 @@ def remote_refs(
     try:
         stdout, stderr = process.communicate(timeout=timeout_s)
     except TimeoutExpired:
-        process.kill()
-        process.communicate()
+        end_detached(process)
         return f"no answer within {timeout_s:.0f} s"
     if process.returncode != 0:
         return _words(stderr.decode(errors="replace").splitlines()) or "git ls-remote failed"
@@ -261,7 +268,7 @@ def _talk_once(
     # Git's own words are looked at, so they must be in one language; the server's are as they are.
     process = start_talking(repository, arguments, {**environ, "LC_ALL": "C"})
     assert process.stdout is not None and process.stderr is not None
-    said: list[str] = []
+    said: deque[str] = deque(maxlen=_LINES_MAX)
     progress.start(label)
     listener = threading.Thread(target=_listen, args=(process.stderr, said, progress), daemon=True)
     listener.start()
@@ -272,7 +279,8 @@ def _talk_once(
     finally:
         _end(process)
         progress.done()
-    return _Talk(status, stdout.decode(errors="replace"), _words(said))
+    missing = any(map(_MISSING.search, said))
+    return _Talk(status, stdout.decode(errors="replace"), _words(said), missing)
 
 
 def _silent_end(status: int) -> str:
@@ -284,37 +292,48 @@ def _silent_end(status: int) -> str:
 
 def _end(process: "Popen[bytes]") -> None:
     """Leave no process behind, also after Ctrl-C."""
+    from subprocess import TimeoutExpired
+
     if process.poll() is None:
-        process.kill()
-        process.wait()
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
+        # Asked politely, git removes its lock files, which would stop the next fetch.
+        process.terminate()
+        try:
+            process.wait(_GRACE_S)
+        except TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
-def _listen(source: IO[bytes], said: list[str], progress: ProgressReporter) -> None:
-    """Turn git's progress lines into reports, and keep the other lines."""
+def _listen(source: IO[bytes], said: deque[str], progress: ProgressReporter) -> None:
+    """Turn git's progress lines into reports, and keep the last of the other lines."""
     doing, count = "", 0
     rest = b""
-    while part := source.read1(4096):  # type: ignore[attr-defined]
-        *lines, rest = re.split(rb"[\r\n]", rest + part)
-        rest = rest[:_LINE_BYTES_MAX]
-        for line in [one.decode(errors="replace") for one in lines]:
-            found = _PROGRESS.match(line)
-            if found is None:
-                said.append(line)
-                continue
-            what, now = found[1], int(found[2])
-            if what != doing:
-                doing, count = what, 0
-                progress.start(what.lower(), int(found[3]))
-            progress.advance(now - count)
-            count = now
+    # Who reads it closes it: closing it elsewhere would wait for whatever git left running.
+    with source:
+        while part := source.read1(4096):  # type: ignore[attr-defined]
+            *lines, rest = re.split(rb"[\r\n]", rest + part)
+            rest = rest[:_LINE_BYTES_MAX]
+            for line in [one[:_LINE_BYTES_MAX].decode(errors="replace") for one in lines]:
+                found = _PROGRESS.match(line)
+                if found is None:
+                    said.append(line)
+                    continue
+                what, now = found[1], int(found[2])
+                if what != doing:
+                    doing, count = what, 0
+                    progress.start(what.lower(), int(found[3]))
+                progress.advance(now - count)
+                count = now
     said.append(rest.decode(errors="replace"))
 
 
-def _words(lines: Sequence[str]) -> str:
-    """Return what was said without progress, hints and the names of both sides."""
+def _words(lines: Iterable[str]) -> str:
+    """Return what was said without progress, hints and the names of both sides.
+
+    Of much, the beginning and the end: git's own reason comes last, behind a server's banner.
+    """
     kept: list[str] = []
     for line in lines:
         text = line.strip()
@@ -324,7 +343,11 @@ def _words(lines: Sequence[str]) -> str:
             text = text.removeprefix(prefix)
         if text.strip() and text not in kept:
             kept.append(text.rstrip())
-    return "\n".join(kept)[:WORDS_CHARS_MAX]
+    words = "\n".join(kept)
+    if len(words) <= WORDS_CHARS_MAX:
+        return words
+    half = WORDS_CHARS_MAX // 2
+    return f"{words[:half]}\n...\n{words[-half:]}"
 
 
 def _outcome(line: str, words: str) -> tuple[str, Pushed]:

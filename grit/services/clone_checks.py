@@ -154,7 +154,7 @@ def check_snapshots(workspace: Workspace, ref: LogRef, view: ViewState) -> Check
     try:
         listed = snapshots.listing(workspace)
         wrong = [
-            f"{', '.join(one.snapshot.refs)}: {problem}"
+            f"{', '.join(one.snapshot.refs[:_NAMED_MAX])}: {problem}"
             for one in listed
             if (problem := snapshots.problem_of(workspace, one, ViewReader(workspace.database)))
         ]

@@ -43,7 +43,7 @@ def _take_in(workspace: Workspace, other: Other) -> str | None:
             except HeadMoved:
                 continue
             except WalDamaged as error:
-                raise WalDamaged(f"{other.name}: {error.message}; not joined") from error
+                raise type(error)(f"{other.name}: {error.message}; not joined") from error
     finally:
         for notice in notices:
             workspace.notice(notice)
@@ -94,12 +94,15 @@ def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:
 
     What goes wrong is told and harms nothing: the log stays as it is, and complete.
     """
+    from grit.git.joins import HeadIncomplete
+
     complete = True
     for other in news.others:
         try:
             take_in(workspace, [other], None if locked else READER_WAIT_MS_MAX)
         except WalDamaged as error:
             workspace.notice(error.message)
+            complete &= not isinstance(error, HeadIncomplete)
         except Busy:
             complete = False
         except (GitFailed, IoFailed) as error:

@@ -96,7 +96,7 @@ class LeaseBook:
             self._move(ref, here, new)
         except GritError as failure:
             # The remote has decided; what is here only follows.
-            self._workspace.notice(f"stored at {self.remote.address}, not here: {failure.message}")
+            self._workspace.notice(f"stored at {self.remote.name}, not here: {failure.message}")
         return True
 
     def remove(self, locks: list[LockRef]) -> list[LockRef]:
@@ -113,7 +113,7 @@ class LeaseBook:
                 self._drop(tracking_ref(self.remote.tracking, lock.ref), lock.oid)
                 removed.append(lock)
             else:
-                self._workspace.notice(f"{self.remote.address} keeps {lock.ref}: {pushed.words}")
+                self._workspace.notice(f"{self.remote.name} keeps {lock.ref}: {pushed.words}")
         return removed
 
     def _at(self, ref: str, remote: str | None) -> LockRef | None:
@@ -225,6 +225,6 @@ def chosen_remote(workspace: Workspace) -> Remote | None:
 
 def _unreachable(remote: Remote, words: str) -> NoReturn:
     raise GitFailed(
-        f"{remote.address} decides about leases and did not; --local takes this clone's word "
+        f"{remote.name} decides about leases and did not; --local takes this clone's word "
         f"alone. It says: {words}"
     )

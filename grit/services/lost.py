@@ -62,5 +62,10 @@ def take_back(workspace: Workspace) -> Iterator[str]:
     from grit.services.join import Other, take_in
 
     for lost in heads(workspace):
-        for how in take_in(workspace, [Other(f"{LOST_REFS}{lost}", lost)], None):
+        try:
+            done = take_in(workspace, [Other(f"{LOST_REFS}{lost}", lost)], None)
+        except WalDamaged as error:
+            workspace.notice(error.message)  # it stays, and stops nothing else
+            continue
+        for how in done:
             yield f"{workspace.wal.ref} holds {lost[:12]} again ({how})"

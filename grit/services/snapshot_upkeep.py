@@ -161,7 +161,7 @@ def _fetch_unknown(workspace: Workspace, remote: Remote, known: set[str], count:
     if specs:
         done = fetch(workspace.repository, remote.address, specs, workspace.ports.environ)
         if done.failed is not None:
-            raise GitFailed(f"the snapshots of {remote.address} cannot be fetched: {done.failed}")
+            raise GitFailed(f"the snapshots of {remote.name} cannot be fetched: {done.failed}")
 
 
 def _remote_refs(workspace: Workspace, remote: Remote) -> dict[str, str]:
@@ -176,7 +176,7 @@ def _remote_refs(workspace: Workspace, remote: Remote) -> dict[str, str]:
         _ANSWER_S_MAX,
     )
     if isinstance(found, str):
-        raise GitFailed(f"{remote.address} cannot be asked for its snapshots: {found}")
+        raise GitFailed(f"{remote.name} cannot be asked for its snapshots: {found}")
     return {ref: oid for ref, oid in found.items() if ref.startswith(SNAPSHOTS) and name_ts(ref)}
 
 
@@ -191,6 +191,4 @@ def _send(workspace: Workspace, remote: Remote, made: Snapshot) -> None:
         workspace.ports.environ,
     )
     if not sent.done:
-        workspace.notice(
-            f"the snapshot stays here: {remote.address} did not take it ({sent.words})"
-        )
+        workspace.notice(f"the snapshot stays here: {remote.name} did not take it ({sent.words})")

@@ -17,7 +17,7 @@ from grit.core.limits import (
 )
 from grit.git import remotes
 from grit.git.remotes import Remote
-from grit.git.tracking import tracking_ref
+from grit.git.tracking import clear_record, tracking_ref
 from grit.git.transport import Fetched, Pushed, Update
 from grit.services.workspace import Workspace
 
@@ -55,7 +55,7 @@ def sync(
     """
     place = choose(workspace, remote, directory)
     if place.bundle and not pull:
-        raise InvalidArgs(f"{place.address} is a file, which can only be pulled from")
+        raise InvalidArgs(f"{place.name} is a file, which can only be pulled from")
     done = _Session(workspace, place).run(pull=pull, push=push and not place.bundle)
     if done.pushed:
         from grit.services.snapshot_upkeep import upkeep
@@ -80,7 +80,7 @@ class _Session:
         if remote.configured and remotes.add_refspec(
             self._repository, workspace.wal.config, remote.address, workspace.wal.ref
         ):
-            workspace.notice(f"'git fetch {remote.address}' brings its log from now on")
+            workspace.notice(f"'git fetch {remote.name}' brings its log from now on")
         self._tell(_take_back(workspace))
         theirs = self._fetch()
         attempts = standstills = 0
@@ -105,14 +105,14 @@ class _Session:
                 raise self._refused(outcome)
         else:
             raise Conflict(
-                f"{remote.address} was busy: others pushed first {attempts} times; try again"
+                f"{remote.name} was busy: others pushed first {attempts} times; try again"
             )
         ours = workspace.wal.head()
         self._remember(ours, theirs)
         if pull:
             _learn_leases(workspace, remote)
         return Synced(
-            remote.address,
+            remote.name,
             pull,
             push,
             self._received,
@@ -129,13 +129,19 @@ class _Session:
 
         wal, remote = self._workspace.wal, self._remote
         missing = self._fetch_ref(wal.ref)
-        if missing and wal.head() is None and not self._fetch_ref(GRITE_REF):
-            wal.ref, missing = GRITE_REF, False
+        if missing and wal.ref != GRITE_REF and not self._fetch_ref(GRITE_REF):
+            if wal.head() is None:
+                wal.ref, missing = GRITE_REF, False
+            else:
+                self._workspace.notice(
+                    f"{remote.name} holds a log of other tools at {GRITE_REF}, which cannot be "
+                    f"joined with {wal.ref}: its issues are not shown here"
+                )
         if not missing:
             return read_ref(self._repository, tracking_ref(remote.tracking, wal.ref))
         if self._agreed is not None:
             self._workspace.notice(
-                f"{remote.address} has no log any more: removed there, or by a 'git push --mirror' "
+                f"{remote.name} has no log any more: removed there, or by a 'git push --mirror' "
                 "of a clone without it; nothing is lost here"
             )
             self._agreed = None
@@ -149,6 +155,7 @@ class _Session:
         remote = self._remote
         tracking = tracking_ref(remote.tracking, ref)
         spec = f"+{ref}:{tracking}"
+        self._tell(clear_record(self._repository, tracking))
         fetched = self._talk([spec])
         if fetched.failed and refs_below(self._repository, f"{tracking}/").ids:
             # Records of refs below the log, which are gone there, are in the way of its own.
@@ -162,9 +169,9 @@ class _Session:
         known = remotes.list_remotes(self._workspace.wal.config)
         named = "" if remote.configured else f"\nremotes here: {', '.join(known) or 'none'}"
         raise GitFailed(
-            f"cannot fetch from {remote.address}: {fetched.failed}{named}\n"
+            f"cannot fetch from {remote.name}: {fetched.failed}{named}\n"
             "nothing is lost here: sync again when it can be reached",
-            remote=remote.address,
+            remote=remote.name,
         )
 
     def _talk(self, specs: list[str], *, prune: bool = False, whole: bool = False) -> Fetched:
@@ -193,7 +200,7 @@ class _Session:
 
         self._explain(theirs)
         before = 0 if old is None else refresh(workspace, joining=False).place().event_count
-        other = join.Other(f"the log of {self._remote.address}", theirs)
+        other = join.Other(f"the log of {self._remote.name}", theirs)
         done = join.take_in(workspace, [other], LOCK_WAIT_MS_MAX)
         if old is None and not self._remote.bundle:
             from grit.services.snapshot_upkeep import fetch_newest
@@ -210,7 +217,7 @@ class _Session:
             return
         self._agreed = None
         self._workspace.notice(
-            f"the log of {self._remote.address} was set back or replaced: it does not hold "
+            f"the log of {self._remote.name} was set back or replaced: it does not hold "
             f"{agreed.head[:12]} any more; nothing is lost here, and what it lacks is sent again"
         )
 
@@ -229,7 +236,7 @@ class _Session:
 
     def _check_refusal(self, outcome: Pushed, *, pull: bool) -> None:
         """Raise unless it is worth while to fetch, join and push again."""
-        name = self._remote.address
+        name = self._remote.name
         if not outcome.moved:
             raise self._refused(outcome)
         if not pull:
@@ -239,9 +246,9 @@ class _Session:
 
     def _refused(self, outcome: Pushed) -> GitFailed:
         return GitFailed(
-            f"cannot push to {self._remote.address}: {outcome.words}\n"
+            f"cannot push to {self._remote.name}: {outcome.words}\n"
             "nothing is lost here: the events stay, and the next sync sends them",
-            remote=self._remote.address,
+            remote=self._remote.name,
         )
 
     def _wait(self, attempt: int) -> None:
