@@ -3,7 +3,8 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,6 +137,14 @@ def finish(process: subprocess.Popen[bytes]) -> Done:
     done = Done(process.returncode, out.decode(), err.decode(), 0.0)
     judge(done, str(process.args))
     return done
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something has happened, for 20 seconds at most."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
 
 
 def _git(

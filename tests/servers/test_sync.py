@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.faults.machine import events
 from tests.servers.conftest import Serving, kinds
-from tests.servers.desk import Desk, Repository, finish
+from tests.servers.desk import Desk, Repository, finish, wait_for
 from tests.servers.hosts import OF_GIT
 
 LOG = "refs/grit/wal"
@@ -83,15 +83,53 @@ def test_row_16_two_logs_begun_apart_join_into_one(pair: Pair, serving: Serving)
 def test_row_15_three_clones_that_push_at_once_all_get_through(
     pair: Pair, serving: Serving
 ) -> None:
-    """A push that lost the race is fetched, joined and pushed again, without anybody's help."""
+    """A push that lost the race is fetched, joined and pushed again, without anybody's help.
+
+    (dulwich's server calls a lost race done: decision 0018; the next sync notices and sends again.)
+    """
     place = serving(*pair).begin()
     desks = [place.clone(name) for name in ("ann", "ben", "cara")]
     for number, desk in enumerate(desks):
         desk.new(f"offline {number}")
     for done in [finish(process) for process in [desk.start("sync") for desk in desks]]:
         assert done.status == 0, done.err
+    late = place.clone("late")
+    late.sync()
+    if place.host.kind in OF_GIT:
+        assert late.titles() == ["offline 0", "offline 1", "offline 2"], "sent, and overwritten"
     _meet(*desks)
     assert _all_equal(place, *desks) == ["offline 0", "offline 1", "offline 2"]
+
+
+@kinds("path", "ssh", full=("path", "file", "ssh"))
+def test_row_15_a_push_never_takes_away_what_came_between(kind: str, serving: Serving) -> None:
+    """Another push comes after our fetch and before our push: the remote has both at the end."""
+    place = serving(kind).begin()
+    ann, ben = place.clone("ann"), place.clone("ben")
+    ann.new("first")
+    ann.sync()
+    ben.sync()
+    ann.new("slow")
+    ben.new("quick")
+    late, go = place.bare / "late", place.bare / "go"
+    wrapper = place.bare / "receive"
+    wrapper.write_text(
+        f'#!/bin/sh\ntouch "{late}"\n'
+        f'for n in $(seq 200); do [ -e "{go}" ] && break; sleep 0.1; done\n'
+        'exec git-receive-pack "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    ann.git("config", "remote.origin.receivepack", str(wrapper))
+    slow = ann.start("sync", "--json")
+    wait_for(late.exists)
+    ben.sync()
+    go.touch()
+    done = finish(slow)
+    assert done.status == 0, done.err
+    assert done.data["merged"]
+    late_comer = place.clone("late-comer")
+    late_comer.sync()
+    assert late_comer.titles() == ["first", "quick", "slow"]
 
 
 @kinds("path", "http", full=OF_GIT)

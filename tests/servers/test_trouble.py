@@ -1,14 +1,12 @@
 """Servers that delay, refuse, die and vanish: sync says why, loses nothing, and goes on later."""
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.servers.conftest import FULL_PRODUCT, Serving, kinds
-from tests.servers.desk import Desk, Repository, finish
+from tests.servers.desk import Desk, Repository, finish, wait_for
 from tests.servers.hosts import OF_GIT, WITH_PORTS
 from tests.servers.proxy import proxy_before
 
@@ -70,20 +68,13 @@ def test_row_15_a_push_overtaken_while_a_hook_delays_is_done_again(
     ann.new("slow")
     ben.new("quick")
     slow = ann.start("sync", "--json")
-    _wait_for(flag.exists)
+    wait_for(flag.exists)
     ben.sync()
     go.touch()
     done = finish(slow)
     assert done.status == 0, done.err
     assert done.data["merged"], "nobody was overtaken"
     _heals(place, ann, ben, ["common", "quick", "slow"])
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 @kinds("path", "daemon", "http", "ssh", full=OF_GIT)
