@@ -39,12 +39,14 @@ class LeaseBook:
         path = f"{self._workspace.repository.grit_dir}/leases.lock-file"
         return FileLock(path, LEASE_WAIT_MS_MAX)
 
-    def look(self) -> list[LockRef]:
+    def look(self, *, ask: bool = True) -> list[LockRef]:
         """Return the newest lock refs, after asking the remote where there is one.
+
+        Without `ask`, the remote is believed to stand as `publish` has just found it.
 
         Raises GitFailed with the remote's words when it does not answer.
         """
-        if self.remote is not None:
+        if self.remote is not None and ask:
             self._fetch(self.remote)
         self._locks = refs.list_locks(self._wal)
         if self.remote is not None:
@@ -161,18 +163,17 @@ class LeaseBook:
 
         old = there.oid if there is not None else None
         (pushed,) = self._talk(remote, [Update(new, ref, old or "")])
-        if not pushed.done:
-            # The answer may have been lost after the remote had moved the ref.
-            self._fetch(remote)
-            self._locks = refs.list_locks(self._wal)
-            there = self._at(ref, remote.tracking)
-            if there is None or there.oid != new:
-                if pushed.moved:
-                    return False
-                _unreachable(remote, pushed.words)
+        # What stands there counts: the answer may have been lost after the remote had moved the
+        # ref, and there are servers that call a lost race done (decision 0018).
+        self._fetch(remote)
+        self._locks = refs.list_locks(self._wal)
+        there = self._at(ref, remote.tracking)
+        stands = there.oid if there is not None else None
+        if stands == new or (stands is not None and self._wal.contains(stands, new)):
             return True
-        self._move(tracking_ref(remote.tracking, ref), there, new)
-        return True
+        if not pushed.done and not pushed.moved:
+            _unreachable(remote, pushed.words)
+        return False
 
     def _talk(self, remote: Remote, updates: "list[Update]") -> "list[Pushed]":
         from grit.git.transport import push

@@ -83,7 +83,7 @@ def acquire(workspace: Workspace, wish: Wish, *, local: bool = False) -> Taken:
             taken = _take(workspace, book, wish, patient=patient and round_ < _PATIENT_ROUNDS)
             if taken is not None:
                 # Leases on other refs may have come at the same moment: who sees one goes back.
-                alone = book.remote is None or not _blocker(workspace, book.look(), wish)
+                alone = book.remote is None or not _blocker(workspace, book.look(ask=False), wish)
                 if alone:
                     return taken
                 patient = True
