@@ -36,7 +36,7 @@ def test_row_23_a_lease_goes_from_clone_to_clone(pair: Pair, serving: Serving) -
 def test_row_24_of_racing_clones_exactly_one_gets_the_lease(kind: str, serving: Serving) -> None:
     """The server's compare-and-swap decides: one exit 0, the others 4 and the winner's name.
 
-    (dulwich's server hangs up on who comes while its ref is locked: that is exit 5, with git's words.)
+    (dulwich's server hangs up on who comes while its ref is locked: exit 5, with git's words.)
     """
     place = serving(kind).begin()
     desks = [place.clone(name) for name in RACERS]
