@@ -9,12 +9,14 @@ from grit.core.errors import InvalidEvent, IoFailed
 from grit.core.events import Event
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Order
-from grit.core.limits import EVENT_ID_BYTES, ID_BYTES, LOCK_WAIT_MS_MAX
+from grit.core.limits import EVENT_ID_BYTES, ID_BYTES, LOCK_WAIT_MS_MAX, QUEUE_BYTES_MAX
 from grit.git.filelock import FileLock
 from grit.git.repository import Repository
 
 _VERSION: Final = 1
 _NAP_MS_MAX: Final = 4
+_READ_BYTES_MAX: Final = 2 * QUEUE_BYTES_MAX
+"""No writer lets a queue grow that long: what lies beyond is foreign."""
 _HEAD_BYTES: Final = 8
 """Length and CRC-32 of what follows, 32 bits each, big-endian."""
 _SHAPE: Final = (int, int, int, int, bytes, bytes, bytes, bytes, bytes, bytes)
@@ -216,8 +218,8 @@ def _decode(body: bytes) -> Entry | None:
 
 def _content(path: str) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
+        with open(path, "rb") as file:
+            return file.read(_READ_BYTES_MAX)
     except FileNotFoundError:
         return b""
     except OSError as error:

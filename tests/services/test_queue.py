@@ -157,7 +157,7 @@ def test_row_18_leader_that_fails_takes_nobody_along(
 
 
 @pytest.mark.parametrize("name", ["queue", "queue-taken"])
-@pytest.mark.parametrize("damage", ["garbage", "torn", "flipped", "foreign", "empty"])
+@pytest.mark.parametrize("damage", ["garbage", "torn", "flipped", "foreign", "empty", "endless"])
 def test_a_damaged_queue_stops_nobody(folder: Path, tmp_path: Path, name: str, damage: str) -> None:
     """What is torn, garbled or of another version in the queue is left out; the rest goes on."""
     with opened(folder).wal.lock():
@@ -173,8 +173,11 @@ def test_a_damaged_queue_stops_nobody(folder: Path, tmp_path: Path, name: str, d
         "flipped": whole[:40] + bytes([whole[40] ^ 1]) + whole[41:],
         "foreign": b"\0\0\0\1\xd2\x02\xef\x8d\0",
         "empty": b"",
+        "endless": b"",
     }[damage]
     (folder / ".git/grit" / name).write_bytes(data)
+    if damage == "endless":
+        os.truncate(folder / ".git/grit" / name, 2**40)
     with opened(folder).wal.lock():
         waiting = [] if name == "queue-taken" else [start(folder, tmp_path, "w", 1)]
         time.sleep(0.2)
