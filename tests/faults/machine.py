@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-GRIT = [sys.executable, "-c", "from grit.cli.main import main; main()"]
+GRIT = [sys.executable, "-P", "-c", "from grit.cli.main import main; main()"]
 ROOT = Path(__file__).parents[2]
 FULL_SWEEP = os.environ.get("GRIT_FAULTS") == "all"
 TIMEOUT_S = 60

@@ -22,8 +22,10 @@ from grit.services.refresh import refresh
 from grit.services.workspace import Workspace
 from grit.services.write import Transaction, write
 from tests.core.builders import ISSUE, NOW_MS, OTHER, created, event
+from tests.faults.machine import FULL_SWEEP
 from tests.services.clinic import REF, Patient, check_of
 
+APPENDS = 240 if FULL_SWEEP else 60
 HEADER = codec.MAGIC + b"\x01\x00\x07cbor-v1"
 
 
@@ -183,7 +185,7 @@ def test_fault_6_writers_of_one_actor_fork_nothing(used: Patient) -> None:
 
 
 def test_fault_7_gc_that_prunes_at_once_beside_appends(used: Patient) -> None:
-    """Sixty appends beside `git gc --prune=now`: all are there afterwards, with the same ids."""
+    """Appends beside `git gc --prune=now`: all are there afterwards, with the same ids."""
     stop = threading.Event()
 
     def collect() -> None:
@@ -198,24 +200,24 @@ def test_fault_7_gc_that_prunes_at_once_beside_appends(used: Patient) -> None:
     collector = threading.Thread(target=collect)
     collector.start()
     try:
-        heads = _append_sixty(used)
+        heads = _append_many(used)
     finally:
         stop.set()
         collector.join()
     used.diagnose(fix=True)
     listed = used.git("rev-list", REF).split()
     assert [oid for oid in listed if oid in set(heads)] == list(reversed(heads))
-    assert len(heads) == 60
-    assert used.data("ls", "--limit", "1")["total"] == 62
+    assert len(heads) == APPENDS
+    assert used.data("ls", "--limit", "1")["total"] == APPENDS + 2
     assert check_of(used.diagnose(), "objects").status == "ok"
 
 
-def _append_sixty(used: Patient) -> list[str]:
+def _append_many(used: Patient) -> list[str]:
     heads: list[str] = []
-    while len(heads) < 60:
+    while len(heads) < APPENDS:
         workspace = used.workspace()
         try:
-            while len(heads) < 60:
+            while len(heads) < APPENDS:
                 head = _append_one(workspace)
                 assert head is not None
                 heads.append(head)
