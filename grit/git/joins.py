@@ -56,18 +56,19 @@ def standing(repository: Repository, ours: str, theirs: str) -> Standing:
 def check_is_log(repository: Repository, oid: str) -> None:
     """Raise WalDamaged unless the object is a commit that looks like one of a log.
 
-    HeadIncomplete where it is not there to be looked at. A ref that names code by mistake would
-    else drag its whole history into the log.
+    HeadIncomplete where it cannot be read. A ref that names code by mistake would else drag its
+    whole history into the log.
     """
-    with CatFile(repository) as objects:
-        wrong = _not_log(repository, objects, oid)
-        gone = wrong is not None and objects.header(oid) is None
+    wrong = why_not_log(repository, oid)
     if wrong is not None:
-        raise (HeadIncomplete if gone else WalDamaged)(wrong, object=oid)
+        raise WalDamaged(wrong, object=oid)
 
 
 def why_not_log(repository: Repository, oid: str) -> str | None:
-    """Return why the object is no commit of a log, None when it looks like one."""
+    """Return why the object is no commit of a log, None when it looks like one.
+
+    Raises HeadIncomplete when that cannot be told, since something is missing or cannot be read.
+    """
     with CatFile(repository) as objects:
         return _not_log(repository, objects, oid)
 
@@ -78,22 +79,31 @@ def is_cut(repository: Repository) -> bool:
     if not ends:
         return False
     with CatFile(repository) as objects:
-        return any(_not_log(repository, objects, oid.decode()) is None for oid in ends)
+        return any(_looks_like_log(repository, objects, oid.decode()) for oid in ends)
+
+
+def _looks_like_log(repository: Repository, objects: CatFile, oid: str) -> bool:
+    try:
+        return _not_log(repository, objects, oid) is None
+    except HeadIncomplete:
+        return False
 
 
 def _not_log(repository: Repository, objects: CatFile, oid: str) -> str | None:
     found = _read(repository, objects, oid)
-    if found is None or found[0] != "commit":
-        return f"{oid[:12]} is {'missing' if found is None else 'a ' + found[0]}, not a log"
+    if found is None:
+        raise HeadIncomplete(f"{oid[:12]} is missing or cannot be read", object=oid)
+    if found[0] != "commit":
+        return f"{oid[:12]} is a {found[0]}, not a log"
     tree, parents = commit_links(found[1])
     root = _read(repository, objects, tree)
-    names = (
-        [entry.name for entry in tree_entries(root[1], repository.object_format)] if root else []
-    )
+    if root is None:
+        raise HeadIncomplete(f"{tree[:12]} is missing or cannot be read", object=tree)
+    names = [entry.name for entry in tree_entries(root[1], repository.object_format)]
     known = all(
         name.endswith(CHUNK_SUFFIX) or name in (ATTACHMENTS, META_NAME, _EVENTS) for name in names
     )
-    if root is None or not known or (not names and len(parents) < 2):
+    if not known or (not names and len(parents) < 2):
         return f"the commit {oid[:12]} is not one of a log"
     return None
 

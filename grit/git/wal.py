@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from grit.core.errors import Conflict, InvalidArgs
+from grit.core.errors import Conflict, InvalidArgs, WalDamaged
 from grit.core.limits import ATTACHMENT_BYTES_MAX, LOCK_WAIT_MS_MAX
 from grit.git.refs import GRIT_REF, GRITE_REF, read_ref, swap_ref, sync_folder
 
@@ -117,7 +117,11 @@ class Wal:
         from grit.git.joins import check_is_log, standing, write_join
 
         old = self.head()
-        how = "behind" if old is None else standing(self.repository, old, theirs)
+        try:
+            how = "behind" if old is None else standing(self.repository, old, theirs)
+        except WalDamaged:
+            check_is_log(self.repository, theirs)
+            raise
         if how in ("same", "ahead"):
             return None
         check_is_log(self.repository, theirs)

@@ -126,17 +126,16 @@ def _stand(
     unknown = None, f"{remote} has events that are not here yet"
     with CatFile(repository) as objects:
         known = objects.header(theirs)
-        # A fetch that was killed leaves commits without what they stand on.
-        part = known is not None and known.kind == "commit" and not objects.header(f"{theirs}:")
-    if known is None or part:
+    if known is None:
         return unknown
-    wrong = why_not_log(repository, theirs)
-    if wrong is not None:
-        plan = f"find out who set {ref.name} there; 'grit sync' works again when it is a log"
-        return plan, f"what {remote} has as its log is none: {wrong}"
     try:
+        wrong = why_not_log(repository, theirs)
+        if wrong is not None:
+            plan = f"find out who set {ref.name} there; 'grit sync' works again when it is a log"
+            return plan, f"what {remote} has as its log is none: {wrong}"
         how = "behind" if ref.head is None else standing(repository, ref.head, theirs)
     except WalDamaged:
+        # A fetch that was killed leaves commits without what they stand on.
         return unknown
     if agreed is not None and not workspace.wal.contains(theirs, agreed.head):
         return _SYNC, f"the log of {remote} was set back: it lacks what it once held"

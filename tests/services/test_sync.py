@@ -339,3 +339,22 @@ def test_doctor_names_a_refspec_that_can_set_the_log_back(team: Team) -> None:
     ok(one, "new", "only here")
     sync(one)
     assert titles(one) == ["kept", "only here"]
+
+
+def test_a_fetched_head_that_could_not_be_read_is_taken_in_later(team: Team) -> None:
+    """What was fetched and cannot be read is told, and looked at again until it can."""
+    one, two = team.clone("one"), team.clone("two")
+    for folder in (one, two):
+        ok(folder, "init")
+        ok(folder, "new", f"by {folder.name}")
+    git(one, "push", "-q", "origin", "refs/grit/*")
+    git(two, "fetch", "-q")
+    head = git(two, "rev-parse", TRACKING)
+    place = two / ".git/objects" / head[:2] / head[2:]
+    place.rename(team.folder / "aside")
+    for _ in range(2):
+        done = ok(two, "ls")
+        assert "not joined" in done.err, done.err
+        assert "by one" not in done.out
+    (team.folder / "aside").rename(place)
+    assert titles(two) == ["by one", "by two"]
