@@ -89,7 +89,6 @@ class Disk:
             self.realm.whole[turn.tag] = self._whole
             if done.status == 0:
                 self.realm.owed[turn.here].add(turn.tag)
-        self.realm.check(turn.here)
         ACTS[self.name].follow(turn)
         self.realm.check(turn.here)
 
