@@ -83,7 +83,7 @@ class Killer:
         before = ["strace", "-qq", "--seccomp-bpf", "-f", "-y", "-o", str(trace)]
         before += ["-e", f"trace={CHANGING}"]
         if name in self._calls:
-            call, number = self.realm.chance.choice(self._calls[name])
+            call, number = self._point(name)
             self.history.append(f"  kill at {call}:{number}")
             before += ["-e", f"inject={call}:signal=KILL:when={number}"]
         words, stdin = act.words(turn), act.stdin(turn)
@@ -94,6 +94,12 @@ class Killer:
         self._note(turn, done, self._whole[name])
         self.killed += done.status == 0 and "killed by SIGKILL" in trace.read_text(errors="replace")
         act.follow(turn)
+
+    def _point(self, name: str) -> tuple[str, int]:
+        """Choose a call: renames and links are few, and what matters happens around them."""
+        chance, calls = self.realm.chance, self._calls[name]
+        kind = chance.choice(sorted({call for call, _ in calls}))
+        return chance.choice([one for one in calls if one[0] == kind])
 
     def _kill_in_crowd(self, turn: Turn) -> None:
         """Writers, a reader and a sync at once; one or two of them are killed."""
