@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from types import FrameType
 from typing import Final
@@ -58,11 +58,19 @@ def run_(
     what = leases.parse(workspace, resource)
     who = leases.holder(workspace, nonce_of(session))
     wish = Wish(what, who, ttl_ms(ttl, LEASE_MS_DEFAULT), again=False)
-    keeper = _Keeper(run, wish, leases.acquire(workspace, wish, local=local).lease, local)
+    keeper = None
     try:
+        keeper = _Keeper(run, wish, leases.acquire(workspace, wish, local=local).lease, local)
         status = keeper.run(list(command), session, stop=not keep_going)
+    except KeyboardInterrupt:
+        if keeper is None and not workspace.ports.environ.get(GRIT_SESSION):
+            # It may be leased by now, to a session that nobody else will ever know.
+            with suppress(GritError):
+                leases.release(workspace, what, who, local=local)
+        raise
     finally:
-        keeper.release()
+        if keeper is not None:
+            keeper.release()
     if run.json:
         run.show({"lock": leases.details_of(keeper.lease), "status": status}, list)
     return status

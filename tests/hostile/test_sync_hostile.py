@@ -218,3 +218,28 @@ def test_ctrl_c_ends_a_sync_with_a_silent_server(team: Team, silent: str) -> Non
     assert asked.returncode == 130, err
     assert b"Traceback" not in err
     assert sync(one)["events_sent"] >= 1
+
+
+def test_ctrl_c_while_a_lease_is_asked_for_leaves_none(team: Team) -> None:
+    """`lock run` that is interrupted before it knows that it has the lease gives it back."""
+    one = team.clone("one")
+    ok(one, "new", "first")
+    sync(one)
+    seen = team.folder / "seen"
+    hook = team.bare / "hooks" / "post-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {seen}\nsleep 3\n")
+    hook.chmod(0o755)
+    program = "from grit.cli.main import main; main()"
+    words = [sys.executable, "-c", program, "lock", "run", "path:x", "--", "true"]
+    environ = {name: value for name, value in os.environ.items() if name != "GRIT_SESSION"}
+    asked = subprocess.Popen(
+        words, cwd=one, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while not seen.exists():
+        time.sleep(0.05)
+    hook.unlink()
+    asked.send_signal(2)
+    _, err = asked.communicate(timeout=30)
+    assert asked.returncode == 130, err
+    assert ok(one, "lock", "status", "--json").data["locks"] == []
