@@ -76,7 +76,7 @@ SYNC_ATTEMPTS_MAX: Final = 40
 SYNC_STANDSTILLS_MAX: Final = 6
 """How often a push is refused as too late while the remote does not move, before it is given up."""
 SYNC_BACKOFF_MS_MIN: Final = 20
-SYNC_BACKOFF_MS_MAX: Final = 2_000
+SYNC_BACKOFF_MS_MAX: Final = 30_000
 REMOTE_ASKED_S_MAX: Final = 10
 """How long doctor waits for the answer of a remote."""
 REVOKED_ENDS_MAX: Final = 1_000

@@ -89,6 +89,22 @@ def _is_remote(workspace: Workspace, name: str) -> bool:
     return "/" not in name or name in list_remotes(workspace.wal.config)
 
 
+def _independent(workspace: Workspace, others: list[Other]) -> list[Other]:
+    """Leave out heads that others hold, and order the rest by id.
+
+    So that clones that fetch from each other, without a common remote, soon make the same joins.
+    """
+    if len(others) < 2:
+        return others
+    from grit.git.process import run
+
+    ids = sorted({other.head for other in others})
+    done = run(workspace.repository.git_dir, "merge-base", "--independent", *ids)
+    kept = set(done.stdout.decode().split() if done.status == 0 else ids)
+    named = {other.head: other for other in others}
+    return [named[oid] for oid in ids if oid in kept]
+
+
 def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:
     """Take in what can be; return whether everything was looked at, and need not be again.
 
@@ -97,7 +113,7 @@ def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:
     from grit.git.joins import HeadIncomplete
 
     complete = True
-    for other in news.others:
+    for other in _independent(workspace, news.others):
         try:
             take_in(workspace, [other], None if locked else READER_WAIT_MS_MAX)
         except WalDamaged as error:

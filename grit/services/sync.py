@@ -5,7 +5,7 @@ A remote can add to the log and never take from it: what it lost, it gets back.
 
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed, WalDamaged
 from grit.core.limits import (
@@ -20,6 +20,8 @@ from grit.git.remotes import Remote
 from grit.git.tracking import clear_record, tracking_ref
 from grit.git.transport import Fetched, Pushed, Update
 from grit.services.workspace import Workspace
+
+_DOUBLINGS_MAX: Final = 4
 
 
 class Synced(NamedTuple):
@@ -71,7 +73,9 @@ class _Session:
         self._workspace = workspace
         self._remote = remote
         self._repository = workspace.repository
-        self._received = self._sent = 0
+        self._known: int | None = None
+        """Events that were here before the first that was received; None: none was."""
+        self._sent = 0
         self._merged = False
         self._agreed = remotes.load_agreed(self._repository).get(self._remote.tracking)
 
@@ -85,6 +89,7 @@ class _Session:
         theirs = self._fetch()
         attempts = standstills = 0
         for attempt in range(SYNC_ATTEMPTS_MAX):
+            begun_s = time.monotonic()
             if pull and theirs is not None:
                 self._take_in(theirs)
             ours = workspace.wal.head()
@@ -98,7 +103,7 @@ class _Session:
                 theirs = ours
                 break
             self._check_refusal(outcome, pull=pull)
-            self._wait(attempt)
+            self._wait(attempt, time.monotonic() - begun_s)
             before, theirs = theirs, self._fetch()
             standstills = standstills + 1 if theirs == before else 0
             if standstills == SYNC_STANDSTILLS_MAX:
@@ -115,7 +120,7 @@ class _Session:
             remote.name,
             pull,
             push,
-            self._received,
+            self._count_received(),
             self._sent,
             self._merged,
             ours,
@@ -199,16 +204,25 @@ class _Session:
         from grit.services.refresh import refresh
 
         self._explain(theirs)
-        before = 0 if old is None else refresh(workspace, joining=False).place().event_count
+        if self._known is None:
+            # Counted, and shown in the view, when the push is done: others may be faster meanwhile.
+            place = refresh(workspace, joining=False).place() if old is not None else None
+            self._known = place.event_count if place is not None else 0
         other = join.Other(f"the log of {self._remote.name}", theirs)
         done = join.take_in(workspace, [other], LOCK_WAIT_MS_MAX)
         if old is None and not self._remote.bundle:
             from grit.services.snapshot_upkeep import fetch_newest
 
             fetch_newest(workspace, self._remote)
-        if done:
-            self._merged |= "joined" in done
-            self._received += refresh(workspace).place().event_count - before
+        self._merged |= "joined" in done
+
+    def _count_received(self) -> int:
+        """Bring the view up to the log, and return how many events it did not know."""
+        if self._known is None:
+            return 0
+        from grit.services.refresh import refresh
+
+        return refresh(self._workspace).place().event_count - self._known
 
     def _explain(self, theirs: str) -> None:
         """Tell when the remote went back behind what both sides once held."""
@@ -251,9 +265,13 @@ class _Session:
             remote=self._remote.name,
         )
 
-    def _wait(self, attempt: int) -> None:
-        """Let others go first, for a random time that grows."""
-        most = min(SYNC_BACKOFF_MS_MAX, SYNC_BACKOFF_MS_MIN << attempt)
+    def _wait(self, attempt: int, round_s: float) -> None:
+        """Let others go first, for a random time that grows; `round_s`: what the last try took.
+
+        Many that try at once make every try slow: who waits by it lets more of them pass.
+        """
+        round_ms = max(SYNC_BACKOFF_MS_MIN, round_s * 1000)
+        most = min(SYNC_BACKOFF_MS_MAX, round_ms * 2 ** min(attempt, _DOUBLINGS_MAX))
         part = int.from_bytes(self._workspace.ports.entropy(2), "big") / 65_536
         time.sleep(most * part / 1000)
 
