@@ -40,16 +40,20 @@ def ttl_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 
 def local_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --local."""
-    return click.option(
-        "--local", is_flag=True, help="Do not ask the remote; other clones are not kept away."
-    )(command)
+    """Add --local of a command that changes a lease."""
+    return _local("Do not ask the remote; other clones are not kept away.")(command)
+
+
+def _local(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option("--local", is_flag=True, help=words)
 
 
 def nonce_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --nonce."""
     return click.option(
-        "--nonce", metavar="HEX", help="The session that holds it; this one by default."
+        "--nonce",
+        metavar="NONCE",
+        help="The session that holds it (see 'grit lock status --json').",
     )(command)
 
 
@@ -113,7 +117,7 @@ def release(run: Context, resource: str, nonce: str | None, local: bool) -> None
 @click.command(cls=GritCommand, name="status")
 @click.argument("resource", metavar=f"[{_RESOURCE}]", required=False)
 @click.option("--all", "all_", is_flag=True, help="Show those that were given back, too.")
-@local_option
+@_local("Do not ask the remote; show what this clone knows.")
 @click.pass_obj
 def status(run: Context, resource: str | None, all_: bool, local: bool) -> None:
     """Show who has leased what."""
@@ -165,7 +169,7 @@ def status(run: Context, resource: str | None, all_: bool, local: bool) -> None:
 
 
 @click.command(cls=GritCommand, name="gc")
-@local_option
+@_local("Do not ask the remote; clear away here alone.")
 @click.pass_obj
 def gc(run: Context, local: bool) -> None:
     """Clear away leases that ended more than 30 days ago, here and on the remote."""

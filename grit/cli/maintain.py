@@ -34,7 +34,11 @@ def rebuild(run: Context, from_snapshot: bool) -> None:
     }
     issues, events = counted(stats.issue_count, "issue"), counted(stats.event_count, "event")
     if from_snapshot and used is None:
-        run.notice("no snapshot could be used: the whole log was read")
+        from grit.git.actors import load_config
+
+        verify = load_config(run.workspace.repository).get("verify", "off")
+        why = f"no snapshot is read while verify is '{verify}'"
+        run.notice(f"{why if verify != 'off' else 'no snapshot could be used'}: the log was read")
     source = f", from {escape(used)}" if used else ""
     run.show(data, lambda: [f"rebuilt: {issues}, {events}{source}"])
 

@@ -8,6 +8,7 @@ import click
 
 from grit.cli.context import ISSUE, LABEL, PERSON, Context, GritCommand
 from grit.cli.table import IssueRow, empty_list, list_footer, render_issue_rows
+from grit.core.escape import escape
 from grit.core.issue import Summary
 from grit.core.limits import LIST_LIMIT_DEFAULT
 from grit.core.query import SORT_NAMES
@@ -157,6 +158,12 @@ def list_(
     filtered = bool(words or labels or assignee or author or search)
     everything = state is not None or "state:" in asked.filter_text
     empty = empty_list("ls", filtered=filtered, everything=everything)
+    remote = None if page.total else listing.remote_not_synced(run.workspace)
+    if remote is not None:
+        empty = (
+            "No issues here yet. 'grit new' creates one; 'grit sync' brings those of "
+            f"{escape(remote)}, if it has any."
+        )
     noun = {"closed": "closed issue", "all": "issue"}.get(state or "", "open issue")
     _print(run, page, "match" if words else noun, empty=empty)
 

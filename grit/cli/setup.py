@@ -8,6 +8,7 @@ import click
 
 from grit.cli.context import PERSON, Context, GritCommand
 from grit.cli.main import LazyGroup
+from grit.cli.table import counted
 from grit.core.errors import InvalidArgs, NotFound
 from grit.core.escape import escape
 from grit.git import actors as files
@@ -77,6 +78,9 @@ Issues of this repository live in git, in `refs/grit/wal`; use the `grit` comman
 
 - `grit ready --json`: what can be worked on now. `grit show ID --json`: one issue whole.
 - `grit new "TITLE" --body TEXT --label L --type bug --priority 1`: create one.
+- `grit sync` first and last: it brings what others wrote, and sends them yours.
+- `grit issue claim ID` before you work on one: exit status 4 says that somebody else has it. Give
+  every agent a `GRIT_SESSION` of its own. `grit issue release ID` gives it back.
 - `grit comment ID --body TEXT`, `grit close ID --comment TEXT`: report and finish.
 - `grit issue dep add ID --target OTHER --type depends_on`: OTHER must come first.
 - `grit batch`: many changes from JSON lines on stdin, all or nothing.
@@ -239,13 +243,13 @@ def actor_trust(run: Context, actor: str, remove: bool) -> None:
 
     def lines() -> Iterator[str]:
         if not found.changed:
-            yield f"{name} is {'not' if remove else 'already'} on the list"
+            yield f"{name} is {'not' if remove else 'already'} on the list of allowed actors"
         elif not found.trusted:
             yield f"took {name} off the list, which is empty now: everybody counts"
         elif remove:
             yield f"took {name} off the list; still on it: {len(found.trusted)}"
         else:
-            yield f"{name} is on the list; it has {len(found.trusted)}"
+            yield f"put {name} on the list of allowed actors; on it: {len(found.trusted)}"
         yield from _policy_hint(run.workspace)
 
     run.show(_changed_json(found), lines)
@@ -268,11 +272,12 @@ def actor_revoke(run: Context, actor: str, remove: bool) -> None:
 
     def lines() -> Iterator[str]:
         if remove:
-            yield f"{name} {'may sign again' if found.changed else 'was not revoked'}"
+            yield f"{name} {'is not revoked any more' if found.changed else 'was not revoked'}"
         elif not found.changed:
             yield f"{name} was revoked before; nothing was changed"
         else:
-            yield f"revoked {name}: {found.event_count} events still count, and no later ones"
+            count = counted(found.event_count, "event")
+            yield f"revoked {name}: what it wrote until now still counts ({count}), nothing later"
         yield from _policy_hint(run.workspace)
 
     run.show(_changed_json(found), lines)
@@ -295,7 +300,10 @@ def _policy_hint(workspace: Workspace) -> Iterator[str]:
     """Say so when nothing obeys the lists yet."""
     verify = files.load_config(workspace.repository).get("verify", "off")
     if verify != "require":
-        yield f"nothing is held back yet (verify is '{verify}'): 'grit config set verify require'"
+        yield (
+            f"nothing is held back while verify is '{verify}'; 'grit config set verify require' "
+            "changes that"
+        )
 
 
 _HERE: Final = "grit.cli.setup"
@@ -316,11 +324,11 @@ actor: Final = LazyGroup(
 
 SETTINGS: Final = {
     "default_actor": "the actor that acts by default (see 'grit actor use')",
-    "sync.remote": "the remote that 'grit sync' exchanges events with",
-    "lock_policy": "what another's lease means to a write: off, warn or require",
-    "snapshot.events": "new events after which 'grit sync' makes a snapshot; 0: never",
-    "snapshot.days": "days after which 'grit sync' makes a snapshot; 0: never",
-    "verify": "what becomes of events without a valid signature: off, warn or require",
+    "sync.remote": "the remote that 'grit sync' exchanges events with; origin by default",
+    "lock_policy": "what another's lease means to a write: off (default), warn or require",
+    "snapshot.events": "new events after which 'grit sync' makes a snapshot (10,000); 0: never",
+    "snapshot.days": "days after which 'grit sync' makes a snapshot (7); 0: never",
+    "verify": "what becomes of events without a valid signature: off (default), warn or require",
 }
 _NUMBERS: Final = ("snapshot.events", "snapshot.days")
 _DIGITS_MAX: Final = 9
@@ -333,11 +341,18 @@ def config_get(run: Context, key: str) -> None:
     """Print one setting."""
     settings = _flat(run.workspace)
     if key not in settings:
-        raise NotFound(f"'{key}' is not set")
+        if key not in SETTINGS:
+            raise NotFound(f"no setting '{key}'; known: {', '.join(SETTINGS)}")
+        raise NotFound(f"'{key}' is not set: {SETTINGS[key]}")
     run.show({"key": key, "value": settings[key]}, lambda: [escape(str(settings[key]))])
 
 
-@click.command(cls=GritCommand, name="set")
+@click.command(
+    cls=GritCommand,
+    name="set",
+    help="Change one setting of this clone.\n\n"
+    + "\n\n".join(f"{key}: {meaning}" for key, meaning in SETTINGS.items()),
+)
 @click.argument("key")
 @click.argument("value")
 @click.pass_obj
@@ -360,6 +375,8 @@ def _checked(workspace: Workspace, key: str, value: str) -> str | int:
         if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS_MAX):
             raise InvalidArgs(f"'{key}' needs a whole number of at most {_DIGITS_MAX} digits")
         return int(value)
+    if key == "sync.remote" and not value.strip():
+        raise InvalidArgs("sync.remote is the name of a remote ('git remote'), a URL or a path")
     if key != "verify":
         return value
     from grit.core.trust import REQUIRE, VERIFY

@@ -30,6 +30,17 @@ def _json(one: Listed) -> dict[str, object]:
     }
 
 
+def _places(one: Listed) -> tuple[str, str]:
+    """Return the names of a snapshot, and where it is: "here" or a remote."""
+    names: dict[str, None] = {}
+    places: dict[str, None] = {}
+    for ref in one.snapshot.refs:
+        place, _, name = ref.partition("/snapshots/")
+        names[name] = places[place.removeprefix("refs/grit-remotes/")] = None
+    words = ["here" if place == "refs/grit" else place for place in places]
+    return ", ".join(map(escape, names)), ", ".join(map(escape, words))
+
+
 def _table(rows: Sequence[Listed]) -> list[str]:
     from tabulate import tabulate
 
@@ -40,15 +51,15 @@ def _table(rows: Sequence[Listed]) -> list[str]:
         manifest = one.snapshot.manifest
         cells.append(
             (
-                ", ".join(map(escape, one.snapshot.refs)),
-                format_ms(manifest.created_ts) if manifest else "",
+                *_places(one),
+                format_ms(manifest.created_ts)[:16].replace("T", " ") if manifest else "",
                 str(manifest.event_count) if manifest else "",
                 manifest.wal_head[:12] if manifest else "",
                 escape(one.status),
             )
         )
-    heads = ("snapshot", "made", "events", "head", "status")
-    align = ("left", "left", "right", "left", "left")
+    heads = ("snapshot", "at", "made (UTC)", "events", "head", "status")
+    align = ("left", "left", "left", "right", "left", "left")
     return str(tabulate(cells, heads, "plain", disable_numparse=True, colalign=align)).splitlines()
 
 
@@ -82,7 +93,9 @@ def verify(run: Context, snapshot: str | None) -> int:
 
 
 @click.command(cls=GritCommand, name="gc")
-@click.option("--remote", help="Remove superfluous snapshots of this remote too.")
+@click.option(
+    "--remote", "-r", metavar="REMOTE", help="Remove superfluous snapshots of this remote too."
+)
 @click.pass_obj
 def gc(run: Context, remote: str | None) -> None:
     """Remove snapshots that newer ones make superfluous; the log is never touched."""

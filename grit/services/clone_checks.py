@@ -283,11 +283,12 @@ def check_trust(workspace: Workspace, view: ViewState) -> Check:
         return Check("trust", "ok", f"verify = {policy.verify}: every event counts")
     count = sum(tally.count for tally in found.values())
     parts = (f"{tally.count} {WORDS[reason]}: {tally}" for reason, tally in found.items())
-    does = "holds back" if policy.requires else "would hold back"
+    does = "holds back" if policy.requires else "'require' would hold back"
+    counted = f"{count:,} event{'s' if count != 1 else ''}"
     return Check(
         "trust",
         "warn",
-        f"verify = {policy.verify}: require {does} {count} events; {'; '.join(parts)}",
+        f"verify = {policy.verify}: {does} {counted}: {'; '.join(parts)}",
         "nothing to do if these should not count; else fetch the announcement that is missing, "
         "put the actor on the list with 'grit actor trust', or choose another 'verify'",
     )

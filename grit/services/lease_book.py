@@ -226,6 +226,7 @@ def chosen_remote(workspace: Workspace) -> Remote | None:
 
 def _unreachable(remote: Remote, words: str) -> NoReturn:
     raise GitFailed(
-        f"{remote.name} decides about leases and did not; --local takes this clone's word "
-        f"alone. It says: {words}"
+        f"{remote.name} decides about leases, and that failed: {words}\n"
+        "try again later; with --local this clone decides alone, and no other is kept away",
+        remote=remote.name,
     )

@@ -103,7 +103,7 @@ def renew(
         known = _current(locks, resource, who)
         renewed = rules.renew(known, who, now_ms, ttl_ms)
         if known is None or renewed is None:
-            _not_held(workspace, locks, resource)
+            _not_held(workspace, locks, resource, who)
         if not known.live(now_ms):
             wish = Wish(resource, who, ttl_ms)
             against = _blocker(workspace, locks, wish)
@@ -120,7 +120,7 @@ def release(workspace: Workspace, resource: Resource, who: Holder, *, local: boo
     def decide(locks: Sequence[LockRef]) -> Lease:
         released = rules.release(_current(locks, resource, who), who)
         if released is None:
-            _not_held(workspace, locks, resource)
+            _not_held(workspace, locks, resource, who)
         return released
 
     return _change(LeaseBook(workspace, local=local), workspace, decide)
@@ -133,7 +133,7 @@ def held(workspace: Workspace, resource: Resource, who: Holder, *, local: bool =
         locks = book.look()
     known = _current(locks, resource, who)
     if known is None or known.released or known.holder != who:
-        _not_held(workspace, locks, resource)
+        _not_held(workspace, locks, resource, who)
     return known
 
 
@@ -290,16 +290,23 @@ def _until(rest_ms: int) -> str:
     return f"for another {words}"
 
 
-def _not_held(workspace: Workspace, locks: Sequence[LockRef], resource: Resource) -> NoReturn:
+def _not_held(
+    workspace: Workspace, locks: Sequence[LockRef], resource: Resource, who: Holder
+) -> NoReturn:
     """Say whose it is instead."""
     now_ms = workspace.now_ms()
     for lock in locks:
         lease = lock.lease
         if lease is not None and lease.resource == resource and lease.live(now_ms):
             name = name_of(refresh(workspace), lease, lock.person)
+            words = f"is held by {name} {_until(lease.expires_unix_ms - now_ms)}, not by you"
+            if lease.owner == who.owner:
+                words = (
+                    f"is held by you in session {lease.nonce}, not in this one; {GRIT_SESSION} or "
+                    "--nonce names another session of yours"
+                )
             raise Conflict(
-                f"{resource.text} is held by {name} in session {lease.nonce}, not by you in this "
-                f"one; {GRIT_SESSION} or --nonce names another session of yours",
+                f"{resource.text} {words}",
                 **details_of(lease),
             )
     raise NotFound(f"no lease of yours on {resource.text}; 'grit lock status' shows all")

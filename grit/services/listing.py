@@ -55,6 +55,19 @@ def page(workspace: Workspace, asked: Asked, default_state: str = "open") -> Pag
     return Page(found.rows, found.total, reader)
 
 
+def remote_not_synced(workspace: Workspace) -> str | None:
+    """Return a remote from which issues may come, where this clone has no log yet, else None."""
+    if workspace.wal.head() is not None:
+        return None
+    from grit.core.errors import GitFailed
+    from grit.git.remotes import sync_remote
+
+    try:
+        return sync_remote(workspace.wal.config)
+    except GitFailed:
+        return "a remote"
+
+
 def _query(asked: Asked, now_ms: int) -> Query:
     query = Query()
     if asked.filter_text.strip():

@@ -129,7 +129,9 @@ def find(workspace: Workspace, text: str) -> str:
     """Return the commit of the snapshot with that name, ref or commit id; raises NotFound."""
     for one in files.list_snapshots(workspace.repository):
         names = {one.commit, *one.refs, *(ref.rpartition("/")[2] for ref in one.refs)}
-        if text in names or (len(text) >= limits.SHORT_ID_CHARS_MIN and text in one.commit[:40]):
+        if text in names or (
+            len(text) >= limits.SHORT_ID_CHARS_MIN and one.commit.startswith(text)
+        ):
             return one.commit
     raise NotFound(f"no snapshot '{text}': see 'grit snapshot list'")
 

@@ -84,7 +84,7 @@ class _Session:
         if remote.configured and remotes.add_refspec(
             self._repository, workspace.wal.config, remote.address, workspace.wal.ref
         ):
-            workspace.notice(f"'git fetch {remote.name}' brings its log from now on")
+            workspace.notice(f"'git fetch {remote.name}' now brings its issues")
         self._tell(_take_back(workspace))
         theirs = self._fetch()
         attempts = standstills = 0

@@ -5,9 +5,11 @@ from typing import NamedTuple, cast
 from grit.core.errors import InvalidArgs, NotFound
 from grit.core.ids import ActorId, EventId, parse_prefix
 from grit.core.limits import REVOKED_ENDS_MAX
+from grit.core.query import ME
 from grit.core.trust import VALID, WARN, Policy, chain_ends
 from grit.git import actors as files
 from grit.git.actors import Scalar
+from grit.services.actors import current
 from grit.services.policy import REVOKED, TRUSTED, allowed_actors, revoked_actors
 from grit.services.refresh import refresh
 from grit.services.workspace import Workspace
@@ -33,13 +35,16 @@ class Changed(NamedTuple):
 
 
 def find_actor(workspace: Workspace, reader: ViewReader, text: str) -> Known:
-    """Return the actor of this clone or of the log with this label, name or id prefix.
+    """Return the actor of this clone or of the log with this label or id prefix; "@me" acts now.
 
     Raises NotFound, or InvalidArgs with the candidates when several have it: labels are claims.
     """
     known = {one.actor_id: Known(one.actor_id, one.label or one.name) for one in reader.actors()}
     for actor in files.list_actors(workspace.repository):
         known[actor.actor_id] = Known(actor.actor_id, actor.label)
+    me = current(workspace) if text == ME else None
+    if me is not None:
+        return known[me.actor_id]
     found = [one for one in known.values() if one.label == text]
     if not found and set(text.lower()) <= set("0123456789abcdef"):
         prefix = parse_prefix(text, what="actor id")

@@ -84,6 +84,17 @@ def test_what_is_not_leased_cannot_be_renewed_or_given_back(alone: Path) -> None
     assert mine.locks() == []
 
 
+def test_who_gives_back_the_lease_of_another_actor_is_told_whose_it_is(
+    pair: tuple[Session, Session],
+) -> None:
+    """Another actor's session is nothing that GRIT_SESSION or --nonce could help with."""
+    one, two = pair
+    one.acquire("repo:x")
+    with pytest.raises(Conflict, match="not by you") as refusal:
+        two.release("repo:x")
+    assert "GRIT_SESSION" not in refusal.value.message
+
+
 def test_row_25_overlapping_resources_exclude_each_other(alone: Path) -> None:
     """path:src/ stands against repo:global and against path:src/a.py of another."""
     mine, other = Session(alone, "a"), Session(alone, "b")

@@ -232,6 +232,16 @@ def test_two_of_one_millisecond_get_two_names(patient: Patient) -> None:
     assert [first, second] == [f"{SNAPSHOTS}{NOW_MS}", f"{SNAPSHOTS}{NOW_MS + 1}"]
 
 
+def test_a_snapshot_is_named_by_the_beginning_of_its_commit(patient: Patient) -> None:
+    """Digits from its middle name nothing, as with issues."""
+    fill(patient)
+    made = make(patient)
+    workspace = patient.workspace()
+    assert snapshots.find(workspace, made.commit[:10]) == made.commit
+    with pytest.raises(NotFound):
+        snapshots.find(workspace, made.commit[3:20])
+
+
 def test_without_snapshots_nothing_is_started_to_look_for_them(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
