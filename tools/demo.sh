@@ -93,6 +93,30 @@ show grit doctor
 [ -z "$(git status --porcelain)" ] || die "the working tree was touched"
 say "  -- the working tree and the index are untouched"
 
+say
+say "== two clones that meet"
+git init -q --bare "$scratch/meet.git"
+git remote add origin "$scratch/meet.git"
+show grit sync
+git init -q "$scratch/colleague"
+git -C "$scratch/colleague" remote add origin "$scratch/meet.git"
+git -C "$scratch/colleague" config user.name "Bob Example"
+git -C "$scratch/colleague" config user.email bob@example.org
+show grit -C "$scratch/colleague" sync
+show grit -C "$scratch/colleague" issue comment "$docs" --body "Written offline."
+show grit issue comment "$speed" --body "Also written offline."
+show grit sync
+show grit -C "$scratch/colleague" sync
+show git fetch -q origin
+export_to "$scratch/export.here"
+(cd "$scratch/colleague" && export_to "$scratch/export.there")
+same "$scratch/export.here" "$scratch/export.there" "export of both clones"
+show grit issue claim "$docs"
+if show grit -C "$scratch/colleague" issue claim "$docs"; then die "two clones won one claim"; fi
+show grit snapshot create
+show grit rebuild --from-snapshot
+show grit doctor
+
 if [ -n "$tracker" ]; then
     say
     say "== a real tracker"

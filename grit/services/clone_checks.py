@@ -182,8 +182,8 @@ def check_leases(workspace: Workspace) -> Check:
         if (problem := lock.problem or ("" if _believable(lock, now_ms) else "it ends too late"))
     ]
     if not odd:
-        count = sum(lock.lease is not None and lock.lease.live(now_ms) for lock in locks)
-        return Check("leases", "ok", f"live leases: {count}" if locks else "nothing is leased")
+        live = {lock.ref for lock in locks if lock.lease is not None and lock.lease.live(now_ms)}
+        return Check("leases", "ok", f"live leases: {len(live)}" if locks else "nothing is leased")
     named = "; ".join(odd[:_NAMED_MAX]) + ("; ..." if len(odd) > _NAMED_MAX else "")
     broken = any(lock.broken for lock in locks)
     plan = (
