@@ -78,10 +78,15 @@ class LeaseBook:
         """
         ref = f"{refs.locks_folder(self._wal)}/{lease.resource.lock_name}"
         here, there = self._at(ref, None), self._there(ref)
+        now_ms = self._workspace.now_ms()
         parents = dict.fromkeys(
             lock.oid
             for lock in refs.newest(self._wal, self._locks)
-            if lock.ref == ref and lock.lease is not None and lock.oid is not None
+            if lock.ref == ref
+            and lock.lease is not None
+            and lock.oid is not None
+            # A live lease of another was not followed by this one, and must not seem so.
+            and (lock.lease.holder == lease.holder or not lock.lease.live(now_ms))
         )
         new = refs.write_lock(
             self._wal,

@@ -134,6 +134,7 @@ def held(workspace: Workspace, resource: Resource, who: Holder, *, local: bool =
     known = _current(locks, resource, who)
     if known is None or known.released or known.holder != who:
         _not_held(workspace, locks, resource, who)
+    _spare(book, workspace, locks, known)
     return known
 
 
@@ -205,11 +206,32 @@ def _change(
 ) -> Lease:
     for round_ in range(LEASE_ROUNDS_MAX):
         with book.locked():
-            lease = decide(book.look())
+            locks = book.look()
+            lease = decide(locks)
+            _spare(book, workspace, locks, lease)
             if book.publish(lease):
                 return lease
         _nap(workspace, round_)
     raise Conflict("the lease changed too often meanwhile; try again")
+
+
+def _spare(book: LeaseBook, workspace: Workspace, locks: Sequence[LockRef], lease: Lease) -> None:
+    """Refuse to write over a live lease that the deciding remote gave somebody else meanwhile.
+
+    One's own is then known to this clone alone: taken with --local, or lost by the remote.
+    """
+    for lock in locks:
+        theirs = lock.lease
+        if book.remote is None or lock.remote != book.remote.tracking or theirs is None:
+            continue
+        other = theirs.resource == lease.resource and theirs.holder != lease.holder
+        if other and theirs.live(workspace.now_ms()):
+            words = held_by(workspace, refresh(workspace), lock, lease.holder)
+            raise Conflict(
+                f"{lease.resource.text} {words}; yours is known to this clone alone, and ends "
+                "here with 'grit lock release --local'",
+                **details_of(theirs),
+            )
 
 
 def _withdraw(book: LeaseBook, wish: Wish) -> None:

@@ -250,20 +250,6 @@ def test_a_remote_that_cannot_be_asked_decides_nothing(pair: tuple[Session, Sess
     one.release("repo:x", local=True)
 
 
-def test_a_local_lease_and_one_of_the_remote_are_joined(pair: tuple[Session, Session]) -> None:
-    """What was taken with --local meets the remote's lease: who holds it there is named."""
-    one, two = pair
-    two.acquire("repo:x")
-    one.acquire("repo:x", local=True)
-    assert "held by" in one.refused("repo:x")
-    two.release("repo:x")
-    joined = one.acquire("repo:x")
-    assert joined.fence == 1
-    assert "held by" in two.refused("repo:x")
-    parents = git(one.folder, "rev-list", "--parents", "-1", lock_ref("repo:x")).split()[1:]
-    assert len(parents) == 2
-
-
 def test_an_answer_that_is_lost_is_asked_for_again(
     pair: tuple[Session, Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
