@@ -15,6 +15,7 @@ from grit.git.dialects import (
     Dialect,
 )
 from grit.git.objects import TreeEntry, commit_links, read_loose, tree_entries
+from grit.git.process import output
 from grit.git.refs import GRIT_REF
 from grit.git.repository import Repository
 
@@ -29,11 +30,24 @@ def detect_dialect(repository: Repository, ref: str, head: str) -> Dialect:
     """
     with CatFile(repository) as objects:
         root = _root_entries(repository, objects, head)
-        if ref == GRIT_REF and all(entry.name != META_NAME for entry in root):
+        if ref == GRIT_REF and (not _is_grite(root) or _begun_by_grit(repository, objects, head)):
             return GRIT
         magic = _newest_magic(repository, objects, head)
     usual = MAGIC_GRIT if ref == GRIT_REF else MAGIC_GRITE
     return Dialect("grite", ref, magic or usual)
+
+
+def _is_grite(root: list[TreeEntry]) -> bool:
+    return any(entry.name == META_NAME for entry in root)
+
+
+def _begun_by_grit(repository: Repository, objects: CatFile, head: str) -> bool:
+    """Return whether the log began in dialect "grit".
+
+    One commit of another tool, or of somebody who wants events to be unsigned, does not change it.
+    """
+    listed = output(repository.git_dir, "rev-list", "--max-parents=0", head, "--").decode().split()
+    return any(not _is_grite(_root_entries(repository, objects, first)) for first in listed)
 
 
 def _root_entries(repository: Repository, objects: CatFile, head: str) -> list[TreeEntry]:

@@ -243,3 +243,20 @@ def test_ctrl_c_while_a_lease_is_asked_for_leaves_none(team: Team) -> None:
     _, err = asked.communicate(timeout=30)
     assert asked.returncode == 130, err
     assert ok(one, "lock", "status", "--json").data["locks"] == []
+
+
+def test_one_commit_of_the_old_kind_does_not_end_signing(team: Team) -> None:
+    """A log that began in "grit" is written in it, also after somebody put `meta.json` on top."""
+    one = team.clone("one")
+    ok(one, "new", "first")
+    sync(one)
+    head = team.head()
+    blob = git(one, "hash-object", "-w", "--stdin", stdin=b"{}")
+    tree = git(one, "mktree", stdin=f"100644 blob {blob}\tmeta.json\n".encode())
+    made = git(one, "commit-tree", tree, "-p", head, "-m", "WAL: 0 events from 00000000")
+    git(one, "push", "-q", "origin", f"{made}:{REF}")
+    sync(one)
+    issue = ok(one, "new", "second", "--field", "team=core", "--json").data["issue_id"]
+    history = ok(one, "issue", "history", issue, "--json").data["events"]
+    assert {event["signature"] for event in history} == {"valid"}
+    assert "meta.json" not in git(one, "ls-tree", "--name-only", REF)
