@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -63,8 +64,16 @@ def _without_refspec(turn: Turn) -> None:
 
 
 def _fetched(turn: Turn) -> None:
+    """What the other sent came by a plain fetch.
+
+    The lock of a fetch that was killed before stops a plain git; a sync clears it away.
+    """
     _both_have_news(turn)
-    git(turn.here, "fetch", "-q", "origin")
+    words = ["git", "fetch", "-q", "origin"]
+    done = subprocess.run(words, cwd=turn.here, capture_output=True, timeout=60)
+    if done.returncode != 0:
+        assert b".lock': File exists" in done.stderr, done.stderr
+        turn.realm.ok(turn.here, "sync")
 
 
 def _without_view(turn: Turn) -> None:
