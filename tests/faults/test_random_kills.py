@@ -22,6 +22,7 @@ REALMS = 20 if FULL_SWEEP else 4
 KILLS = 50 if FULL_SWEEP else 26
 CROWD = "many at once"
 WRITERS = 4
+MOVING = ("link", "rename", "unlink")
 
 
 class Killer:
@@ -102,7 +103,9 @@ class Killer:
     def _point(self, name: str) -> tuple[str, int]:
         """Choose a call: renames and links are few, and what matters happens around them."""
         chance, calls = self.realm.chance, self._calls[name]
-        kind = chance.choice(sorted({call for call, _ in calls}))
+        kinds = sorted({call for call, _ in calls})
+        moving = [kind for kind in kinds if kind in MOVING]
+        kind = chance.choice(moving if moving and chance.random() < 0.5 else kinds)
         return chance.choice([one for one in calls if one[0] == kind])
 
     def _kill_in_crowd(self, turn: Turn) -> None:
