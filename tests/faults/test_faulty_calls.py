@@ -6,6 +6,7 @@ every call of an append.
 
 import os
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -19,7 +20,9 @@ from tests.faults.realm import Realm, Turn, calls_below, touches
 SEED = int(os.environ.get("GRIT_TEST_SEED", "7"))
 FAILING = "openat,mkdir,rename,link,unlink,write,pwrite64,writev,pwritev,fsync,fdatasync,ftruncate"
 ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EINTR")
-SAMPLES = 40 if FULL_SWEEP else 4
+SAMPLES = 40 if FULL_SWEEP else 3
+TRIES = 4
+"""What strace counts differs a little from run to run, so that some calls are missed."""
 WHOLE_SWEEP = ("new",)
 """What is tried at every call where everything is tried."""
 REFUSED = (1, 4, 5)
@@ -53,7 +56,7 @@ class Disk:
         traced = self._trace.read_text(errors="replace").splitlines()
         found = [line for line in traced if "(INJECTED)" in line]
         self.history += [f"  {line[:300]}" for line in found]
-        # What strace counts differs a little from run to run, and may hit the interpreter's files.
+        # Another file's call, the interpreter's perhaps, says nothing about grit.
         if not any(touches(line, self.realm.folder) for line in found):
             self._note(turn, done)
             return
@@ -101,14 +104,17 @@ def test_fault_5_a_failing_call_of_any_command_is_survived(name: str, tmp_path: 
     disk = Disk(Realm(tmp_path, chance.randrange(1 << 32)), name)
     try:
         calls = disk.calls()
-        every = FULL_SWEEP and name in WHOLE_SWEEP
-        chosen = calls if every else chance.choices(calls, k=SAMPLES)
-        for number, (call, when) in enumerate(chosen):
-            errors = ERRORS if every else [ERRORS[number % len(ERRORS)]]
-            for error in errors:
+        if FULL_SWEEP and name in WHOLE_SWEEP:
+            for (call, when), error in product(calls, ERRORS):
                 disk.fail(call, when, error)
+        for turn in range(TRIES * SAMPLES):
+            if disk.hit >= SAMPLES:
+                break
+            kind = chance.choice(sorted({call for call, _ in calls}))
+            call, when = chance.choice([one for one in calls if one[0] == kind])
+            disk.fail(call, when, ERRORS[turn % len(ERRORS)])
         disk.realm.meet()
     except BaseException as error:
         error.add_note(f"GRIT_TEST_SEED={SEED}\n" + "\n".join(disk.history[-12:]))
         raise
-    assert disk.hit, "the calls were missed"
+    assert disk.hit >= SAMPLES // 2, "the calls were missed"
