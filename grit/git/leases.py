@@ -11,7 +11,7 @@ from grit.core.limits import CHUNK_BYTES_MAX, LABEL_CHARS_MAX
 from grit.git.catfile import CatFile
 from grit.git.objects import commit_links, read_loose, tree_entries
 from grit.git.process import run
-from grit.git.refs import read_ref, swap_ref
+from grit.git.refs import read_ref, remove_ref, swap_ref
 from grit.git.repository import Repository
 from grit.git.tracking import tracking_ref
 from grit.git.wal import Wal
@@ -138,8 +138,7 @@ def move_lock(wal: Wal, ref: str, old: str | None, new: str, notices: list[str])
 
 def remove_lock(wal: Wal, ref: str, old: str) -> bool:
     """Remove a lock ref; False when it stands elsewhere than at `old`, or git refuses."""
-    done = run(wal.repository.git_dir, "update-ref", "--no-deref", "-d", ref, old)
-    return done.status == 0
+    return remove_ref(wal.repository, ref, old)
 
 
 def set_aside(wal: Wal, ref: str, now_ms: int) -> str | None:

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from grit.core.limits import LOCK_STALE_MS
@@ -19,9 +19,18 @@ def clear(locks: Iterable[str]) -> list[str]:
     """Wait for locks of git to go, and remove those that do not; return notices about these.
 
     Git holds a lock for milliseconds. One that is the same file for LOCK_STALE_MS belongs to a
-    dead process. What cannot be removed, or is somebody else's, stays: git's own words tell.
+    dead process; all are watched at once. What cannot be removed, or is somebody else's, stays:
+    git's own words tell.
     """
-    return [notice for lock in locks if (notice := _clear(lock)) is not None]
+    if sys.platform == "win32":
+        return []
+    with ExitStack() as opened:
+        waiting = [_Watched(lock, fd) for lock in locks if (fd := _open(lock, opened)) is not None]
+        deadline = time.monotonic() + LOCK_STALE_MS / 1000
+        while waiting and time.monotonic() < deadline:
+            time.sleep(_NAP_S)
+            waiting = [one for one in waiting if one.is_same()]
+        return [notice for one in waiting if (notice := one.remove()) is not None]
 
 
 def locks_of_refs(common_dir: str, refs: Iterable[str]) -> Iterator[str]:
@@ -48,38 +57,36 @@ def local_remote(repository: Repository, remote: str) -> str | None:
     return None
 
 
-def _clear(lock: str) -> str | None:
-    if sys.platform == "win32":
-        return None
+def _open(lock: str, opened: ExitStack) -> int | None:
     try:
-        fd = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(lock, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
     except OSError:
         return None
-    try:
-        first = os.fstat(fd)
-        deadline = time.monotonic() + LOCK_STALE_MS / 1000
-        while _is_same(lock, first):
-            if time.monotonic() >= deadline:
-                return _remove(fd, lock, first)
-            time.sleep(_NAP_S)
-    finally:
-        os.close(fd)
-    return None
+    opened.callback(os.close, fd)
+    return fd
 
 
-def _remove(fd: int, lock: str, first: os.stat_result) -> str | None:
-    # Of several that have waited, each in turn looks again while it alone holds this very file:
-    # nobody removes a new lock. One that a live process of grit holds cannot be locked.
-    with suppress(OSError):
-        if first.st_uid == os.geteuid() and try_lock(fd) and _is_same(lock, first):
-            os.unlink(lock)
-            return f"removed {lock}, which a killed process had left behind"
-    return None
+class _Watched:
+    """A lock file that was there, held open so that its inode is not used again."""
 
+    def __init__(self, lock: str, fd: int) -> None:
+        self._lock = lock
+        self._fd = fd
+        self._first = os.fstat(fd)
 
-def _is_same(lock: str, first: os.stat_result) -> bool:
-    try:
-        now = os.lstat(lock)
-    except OSError:
-        return False
-    return os.path.samestat(now, first) and now.st_mtime_ns == first.st_mtime_ns
+    def is_same(self) -> bool:
+        try:
+            now = os.lstat(self._lock)
+        except OSError:
+            return False
+        return os.path.samestat(now, self._first) and now.st_mtime_ns == self._first.st_mtime_ns
+
+    def remove(self) -> str | None:
+        # Of several that have waited, each in turn looks again while it alone holds this very
+        # file: nobody removes a new lock. One that a live process of grit holds cannot be locked.
+        with suppress(OSError):
+            own = self._first.st_uid == os.geteuid()
+            if own and try_lock(self._fd) and self.is_same():
+                os.unlink(self._lock)
+                return f"removed {self._lock}, which a killed process had left behind"
+        return None

@@ -158,6 +158,21 @@ def swap_ref(
     return True
 
 
+def remove_ref(repository: Repository, name: str, old: str) -> bool:
+    """Remove a ref that is not the log's; False when it is not at `old`, or git refuses.
+
+    Locks in the way that a killed process left are removed first.
+    """
+    from grit.git.leftovers import clear, locks_of_refs
+    from grit.git.process import run
+
+    words = ("update-ref", "--no-deref", "-d", name, old)
+    if run(repository.git_dir, *words).status == 0:
+        return True
+    cleared = clear(locks_of_refs(repository.common_dir, [name]))
+    return bool(cleared) and run(repository.git_dir, *words).status == 0
+
+
 def sync_folder(path: str) -> None:
     """Make a folder's entries durable, where the system can; raises OSError."""
     if os.name == "nt":

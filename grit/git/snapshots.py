@@ -212,9 +212,9 @@ def one_event_oid(repository: Repository, chunk: bytes) -> bytes:
 
 def remove(repository: Repository, ref: str, commit: str) -> bool:
     """Remove the ref while it names that commit; False when it does not, or git refuses."""
-    from grit.git.process import run
+    from grit.git.refs import remove_ref
 
-    return run(repository.git_dir, "update-ref", "--no-deref", "-d", ref, commit).status == 0
+    return remove_ref(repository, ref, commit)
 
 
 def _any_ref(repository: Repository) -> bool:

@@ -90,3 +90,22 @@ def test_fault_4_what_a_killed_fetch_left_does_not_mislead_doctor(
     assert len(titles(tracker)) == 2
     ok(tracker, "sync")
     assert len(titles(tracker)) == 4
+
+
+def test_fault_4_locks_left_by_a_killed_removal_delay_the_next_one(
+    pair: tuple[Path, Path],
+) -> None:
+    """`git update-ref -d` was killed: the next removal clears up, all locks at once."""
+    _, tracker = pair
+    for _ in range(4):
+        ok(tracker, "snapshot", "create")
+        ok(tracker, "new", "more")
+    refs = git(tracker, "for-each-ref", "--format=%(refname)", "refs/grit/snapshots").split()
+    for ref in refs[:2]:
+        (tracker / f".git/{ref}.lock").touch()
+    (tracker / ".git/packed-refs.lock").touch()
+    done = ok(tracker, "snapshot", "gc")
+    assert done.seconds < 15
+    left = git(tracker, "for-each-ref", "--format=%(refname)", "refs/grit/snapshots").split()
+    assert left == refs[2:]
+    git(tracker, "pack-refs", "--all")
