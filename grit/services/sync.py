@@ -86,6 +86,8 @@ class _Session:
         ):
             workspace.notice(f"'git fetch {remote.name}' now brings its issues")
         self._tell(_take_back(workspace))
+        if pull:
+            self._take_in_recorded()
         theirs = self._fetch()
         attempts = standstills = 0
         for attempt in range(SYNC_ATTEMPTS_MAX):
@@ -201,13 +203,9 @@ class _Session:
         if old == theirs:
             return
         from grit.services import join
-        from grit.services.refresh import refresh
 
         self._explain(theirs)
-        if self._known is None:
-            # Counted, and shown in the view, when the push is done: others may be faster meanwhile.
-            place = refresh(workspace, joining=False).place() if old is not None else None
-            self._known = place.event_count if place is not None else 0
+        self._count_known(old)
         other = join.Other(f"the log of {self._remote.name}", theirs)
         done = join.take_in(workspace, [other], LOCK_WAIT_MS_MAX)
         if old is None and not self._remote.bundle:
@@ -215,6 +213,33 @@ class _Session:
 
             fetch_newest(workspace, self._remote)
         self._merged |= "joined" in done
+
+    def _take_in_recorded(self) -> None:
+        """Take in what was fetched before, from any remote: it is to be sent too."""
+        from grit.git.tracking import tracked_heads
+
+        head = self._workspace.wal.head()
+        heads = tracked_heads(self._repository, self._workspace.wal.ref).heads
+        if {head}.issuperset(heads.values()):
+            return
+        from grit.services import join
+        from grit.view.reader import Place
+
+        news = join.look(self._workspace, head, Place())
+        if news is not None and news.others:
+            self._count_known(head)
+            join.take_in_news(self._workspace, news, locked=False)
+
+    def _count_known(self, head: str | None) -> None:
+        """Remember how many events are here; those that come are counted after the push.
+
+        Bringing the view up to date takes time, in which others may be faster.
+        """
+        if self._known is None:
+            from grit.services.refresh import refresh
+
+            place = refresh(self._workspace, joining=False).place() if head is not None else None
+            self._known = place.event_count if place is not None else 0
 
     def _count_received(self) -> int:
         """Bring the view up to the log, and return how many events it did not know."""

@@ -132,3 +132,19 @@ def test_worktrees_share_log_and_view(team: Team) -> None:
     assert titles(one) == titles(beside) == ["from afar", "from beside"]
     sync(two)
     assert_equal(one, two)
+
+
+def test_a_sync_sends_what_was_fetched_from_others(team: Team) -> None:
+    """Events fetched from a peer reach the remote with the same sync; both end at one head."""
+    one, two, three = (team.clone(name) for name in ("one", "two", "three"))
+    ok(three, "new", "base")
+    sync(three)
+    ok(one, "new", "of the peer")
+    ok(two, "new", "own")
+    git(two, "remote", "add", "peer", str(one))
+    git(two, "fetch", "-q", "peer", f"{REF}:refs/grit-remotes/peer/wal")
+    done = sync(two)
+    assert done["wal_head"] == done["remote_wal_head"] == team.head()
+    assert git(two, "rev-parse", REF) == team.head()
+    sync(three)
+    assert titles(three) == titles(two) == ["base", "of the peer", "own"]
