@@ -68,6 +68,8 @@ QUEUE_ENTRY_BYTES_MAX: Final = 64 * 1024
 """A larger write is committed alone."""
 LOCK_WAIT_MS_MAX: Final = 10_000
 LOCK_STALE_MS: Final = 3_000
+LOCK_LONG_STALE_MS: Final = 60_000
+"""The same for packed-refs and shallow, which git holds while it rewrites all refs, or fetches."""
 """Git holds a lock file for milliseconds; an older one was left by a killed process."""
 READER_WAIT_MS_MAX: Final = 500
 """How long a command that only reads waits for another that is bringing the view up to date."""

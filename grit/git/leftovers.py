@@ -7,19 +7,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Final
 
-from grit.core.limits import LOCK_STALE_MS
+from grit.core.limits import LOCK_LONG_STALE_MS, LOCK_STALE_MS
 from grit.git.filelock import try_lock
 from grit.git.process import run
 from grit.git.repository import Repository
 
 _NAP_S: Final = 0.02
+_HELD_LONG: Final = ("/packed-refs.lock", "/shallow.lock")
+"""Git may hold these for seconds, and taking the first from a living one could cost refs."""
 
 
 def clear(locks: Iterable[str]) -> list[str]:
     """Wait for locks of git to go, and remove those that do not; return notices about these.
 
     Git holds a lock for milliseconds. One that is the same file for LOCK_STALE_MS belongs to a
-    dead process; all are watched at once. What cannot be removed, or is somebody else's, stays:
+    dead process; all are watched at once. Those of `packed-refs` and `shallow` must also be
+    LOCK_LONG_STALE_MS old. What cannot be removed, or is somebody else's, stays:
     git's own words tell.
     """
     if sys.platform == "win32":
@@ -63,6 +66,9 @@ def _open(lock: str, opened: ExitStack) -> int | None:
     except OSError:
         return None
     opened.callback(os.close, fd)
+    age_ms = (time.time() - os.fstat(fd).st_mtime) * 1000
+    if lock.endswith(_HELD_LONG) and age_ms < LOCK_LONG_STALE_MS:
+        return None
     return fd
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -63,9 +64,17 @@ class Realm:
 
     def run(self, place: Path, *words: str, stdin: bytes = b"") -> Done:
         """Run a command that may be refused, without much waiting."""
+        self._let_a_minute_pass()
         done = self.start(place, *words, stdin=stdin).finish()
         assert done.seconds < WAIT_S_MAX, f"{words} took {done.seconds:.1f} s"
         return done
+
+    def _let_a_minute_pass(self) -> None:
+        """Make the locks old that only time tells from those of a living git."""
+        for common in (self.bare, *(place / ".git" for place in self.owed)):
+            for name in ("packed-refs.lock", "shallow.lock"):
+                with suppress(FileNotFoundError):
+                    os.utime(common / name, (0, 0))
 
     def write(self, place: Path, tag: str) -> None:
         """Make an issue by one event, acknowledged."""

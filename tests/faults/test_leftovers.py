@@ -103,7 +103,12 @@ def test_fault_4_locks_left_by_a_killed_removal_delay_the_next_one(
     refs = git(tracker, "for-each-ref", "--format=%(refname)", "refs/grit/snapshots").split()
     for ref in refs[:2]:
         (tracker / f".git/{ref}.lock").touch()
-    (tracker / ".git/packed-refs.lock").touch()
+    lock = tracker / ".git/packed-refs.lock"
+    lock.touch()
+    grit(tracker, "snapshot", "gc")
+    assert lock.exists(), "a living git may hold it for seconds"
+    assert len(git(tracker, "for-each-ref", "refs/grit/snapshots").splitlines()) == len(refs)
+    os.utime(lock, (0, 0))
     done = ok(tracker, "snapshot", "gc")
     assert done.seconds < 15
     left = git(tracker, "for-each-ref", "--format=%(refname)", "refs/grit/snapshots").split()
