@@ -86,9 +86,9 @@ class _Session:
         ):
             workspace.notice(f"'git fetch {remote.name}' now brings its issues")
         self._tell(_take_back(workspace))
+        theirs = self._fetch()
         if pull:
             self._take_in_recorded()
-        theirs = self._fetch()
         attempts = standstills = 0
         for attempt in range(SYNC_ATTEMPTS_MAX):
             begun_s = time.monotonic()
@@ -215,20 +215,22 @@ class _Session:
         self._merged |= "joined" in done
 
     def _take_in_recorded(self) -> None:
-        """Take in what was fetched before, from any remote: it is to be sent too."""
+        """Take in what was fetched from other remotes before: it is to be sent too."""
         from grit.git.tracking import tracked_heads
 
         head = self._workspace.wal.head()
         heads = tracked_heads(self._repository, self._workspace.wal.ref).heads
+        heads.pop(self._remote.tracking, None)  # that one is at hand, and taken in as asked for
         if {head}.issuperset(heads.values()):
             return
         from grit.services import join
         from grit.view.reader import Place
 
         news = join.look(self._workspace, head, Place())
-        if news is not None and news.others:
+        others = [one for one in news.others if one.name in heads] if news is not None else []
+        if news is not None and others:
             self._count_known(head)
-            join.take_in_news(self._workspace, news, locked=False)
+            join.take_in_news(self._workspace, news._replace(others=others), locked=False)
 
     def _count_known(self, head: str | None) -> None:
         """Remember how many events are here; those that come are counted after the push.
