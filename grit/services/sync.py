@@ -3,6 +3,7 @@
 A remote can add to the log and never take from it: what it lost, it gets back.
 """
 
+import os
 import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -156,7 +157,6 @@ class _Session:
 
     def _fetch_ref(self, ref: str) -> bool:
         """Fetch one log; return whether the remote has none of that name."""
-        from grit.git.joins import is_cut
         from grit.git.refs import refs_below
 
         remote = self._remote
@@ -167,7 +167,7 @@ class _Session:
         if fetched.failed and refs_below(self._repository, f"{tracking}/").ids:
             # Records of refs below the log, which are gone there, are in the way of its own.
             fetched = self._talk([spec, f"+{ref}/*:{tracking}/*"], prune=True)
-        if fetched.failed is None and is_cut(self._repository):
+        if fetched.failed is None and self._is_cut():
             fetched = self._talk([spec], whole=True)
             if fetched.failed is None:
                 self._workspace.notice("the log had been cut off; the rest of it came now")
@@ -180,6 +180,13 @@ class _Session:
             "nothing is lost here: sync again when it can be reached",
             remote=remote.name,
         )
+
+    def _is_cut(self) -> bool:
+        if not os.path.exists(f"{self._repository.common_dir}/shallow"):
+            return False
+        from grit.git.joins import is_cut
+
+        return is_cut(self._repository)
 
     def _talk(self, specs: list[str], *, prune: bool = False, whole: bool = False) -> Fetched:
         from grit.git.transport import fetch
