@@ -75,8 +75,12 @@ def _escaped(text: str, kept: str) -> str:
             marks = 0
             shown.append(_visible(char))
         elif char in _JOINERS:
-            # A joiner does not end a run of marks, or it would be the way round the limit.
-            joins = bool(shown) and _joinable(shown[-1]) and _joinable(text[at + 1 : at + 2])
+            # A joiner does not end a run of marks, or it would be the way round the limit; and it
+            # has nothing to join to a mark that is beyond it, which will be written out.
+            after = text[at + 1 : at + 2]
+            joins = bool(shown) and _joinable(shown[-1]) and _joinable(after)
+            if joins and marks >= MARKS_MAX:
+                joins = category(after) not in ("Mn", "Me")
             shown.append(char if joins else _visible(char))
         else:
             marks = 0

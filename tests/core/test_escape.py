@@ -85,6 +85,15 @@ def test_fault_19_joiner_does_not_restart_a_storm() -> None:
     assert shown.count(ACUTE) == MARKS_MAX
 
 
+def test_fault_19_joiner_before_a_mark_that_is_written_out() -> None:
+    """A joiner with nothing left to join to is written out too: escaping twice changes nothing."""
+    full = "e" + ACUTE * MARKS_MAX
+    assert escape(f"{full}\u200d{ACUTE}") == f"{full}\\u200d\\u0301"
+    assert escape(f"{full}\u200dé") == f"{full}\u200dé"
+    shown = escape(f"{full}\u200d{ACUTE}")
+    assert escape(shown) == shown
+
+
 def test_multiline_keeps_the_shape_of_a_body() -> None:
     """Tabs and newlines stay, CRLF is a newline, a lone CR is shown, and so is the rest."""
     assert escape("a\tb\nc", multiline=True) == "a\tb\nc"
