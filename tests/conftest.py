@@ -35,6 +35,7 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         patch.setenv("LC_ALL", "C.UTF-8")
         patch.setenv("TZ", "UTC")
         patch.setenv("NO_COLOR", "1")
+        patch.setenv("GRIT_NO_DAEMON", "1")
         yield
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from grit.cli.foreground import leave_to_launcher
 from grit.cli.terminal import Terminal
 from grit.core.errors import InvalidArgs
 from grit.core.progress import SILENT, ProgressReporter
@@ -130,6 +131,15 @@ class GritCommand(click.Command):
                 run.json_fields = [field for field in word[7:].split(",") if field]
                 args[at] = "--json"
         return super().parse_args(ctx, args)
+
+
+class TalkingCommand(GritCommand):
+    """A command that starts programs which may ask their user something on the terminal."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it where that terminal is."""
+        leave_to_launcher()
+        return super().invoke(ctx)
 
 
 def _store(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from grit.cli.foreground import leave_to_launcher
 from grit.core.errors import GritError, InvalidArgs, IoFailed
 
 SCISSORS: Final = "# ------------------------ >8 ------------------------"
@@ -32,6 +33,7 @@ def edited_text(
     environ = os.environ if environ is None else environ
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InvalidArgs("no text was given, and there is no terminal for an editor: use --body")
+    leave_to_launcher(always=True)
     path = _draft(initial, suffix, directory, hints)
     try:
         yield _edit(path, hints, environ)

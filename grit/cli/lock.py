@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from grit.cli.context import ISSUE, Context, GritCommand
+from grit.cli.context import ISSUE, Context, TalkingCommand
 from grit.cli.main import LazyGroup
 from grit.core.errors import InvalidArgs
 from grit.core.escape import escape
@@ -73,7 +73,7 @@ def _show(run: Context, lease: Lease, verb: str) -> None:
     )
 
 
-@click.command(cls=GritCommand, name="acquire")
+@click.command(cls=TalkingCommand, name="acquire")
 @click.argument("resource", metavar=_RESOURCE)
 @ttl_option("30m")
 @local_option
@@ -88,7 +88,7 @@ def acquire(run: Context, resource: str, ttl: str | None, local: bool) -> None:
     _show(run, leases.acquire(run.workspace, wish, local=local).lease, "leased")
 
 
-@click.command(cls=GritCommand, name="renew")
+@click.command(cls=TalkingCommand, name="renew")
 @click.argument("resource", metavar=_RESOURCE)
 @ttl_option("30m")
 @nonce_option
@@ -102,7 +102,7 @@ def renew(run: Context, resource: str, ttl: str | None, nonce: str | None, local
     _show(run, leases.renew(run.workspace, what, who, length_ms, local=local), "renewed")
 
 
-@click.command(cls=GritCommand, name="release")
+@click.command(cls=TalkingCommand, name="release")
 @click.argument("resource", metavar=_RESOURCE)
 @nonce_option
 @local_option
@@ -114,7 +114,7 @@ def release(run: Context, resource: str, nonce: str | None, local: bool) -> None
     _show(run, leases.release(run.workspace, what, who, local=local), "released")
 
 
-@click.command(cls=GritCommand, name="status")
+@click.command(cls=TalkingCommand, name="status")
 @click.argument("resource", metavar=f"[{_RESOURCE}]", required=False)
 @click.option("--all", "all_", is_flag=True, help="Show those that were given back, too.")
 @_local("Do not ask the remote; show what this clone knows.")
@@ -168,7 +168,7 @@ def status(run: Context, resource: str | None, all_: bool, local: bool) -> None:
     run.show({"locks": rows}, lines)
 
 
-@click.command(cls=GritCommand, name="gc")
+@click.command(cls=TalkingCommand, name="gc")
 @_local("Do not ask the remote; clear away here alone.")
 @click.pass_obj
 def gc(run: Context, local: bool) -> None:
@@ -181,7 +181,7 @@ def gc(run: Context, local: bool) -> None:
     )
 
 
-@click.command(cls=GritCommand, name="claim")
+@click.command(cls=TalkingCommand, name="claim")
 @click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @ttl_option("8h")
 @local_option
@@ -194,7 +194,7 @@ def claim(run: Context, issue: str, ttl: str | None, local: bool) -> None:
     _show_claim(run, done, f"until {until(done.lease.expires_unix_ms)} UTC")
 
 
-@click.command(cls=GritCommand, name="release")
+@click.command(cls=TalkingCommand, name="release")
 @click.argument("issue", metavar="ID", shell_complete=ISSUE)
 @nonce_option
 @local_option

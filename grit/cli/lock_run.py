@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from grit.cli.context import Context, GritCommand
+from grit.cli.foreground import leave_to_launcher
 from grit.cli.lock import local_option, ttl_ms, ttl_option, until
 from grit.core.errors import Conflict, GritError, NotFound
 from grit.core.lease import Lease
@@ -53,6 +54,7 @@ def run_(
     The lease is renewed in the meantime and given back at the end. When it is lost, the command is
     told to stop. What it runs belongs to the same session (GRIT_SESSION).
     """
+    leave_to_launcher(always=True)
     workspace = run.workspace
     session = workspace.ports.environ.get(GRIT_SESSION) or workspace.ports.entropy(16).hex()
     what = leases.parse(workspace, resource)

@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "rebuild": "grit.cli.maintain:rebuild",
     "doctor": "grit.cli.maintain:doctor",
     "db": "grit.cli.maintain:db",
+    "daemon": "grit.cli.daemon:daemon",
     "completion": "grit.cli.completion:completion",
     "man": "grit.cli.manual:man",
 }
@@ -104,11 +105,16 @@ PROGRAM: Final = LazyGroup(
 
 def main() -> None:
     """Run the command line and exit with its status (spec/errors.md)."""
-    sys.unraisablehook = _interrupt_again
     _open_missing_streams()
-    status = run(sys.argv[1:])
+    sys.exit(program(sys.argv[1:]))
+
+
+def program(args: list[str]) -> int:
+    """Run a command line in a process that does nothing else, and return its exit status."""
+    sys.unraisablehook = _interrupt_again
+    status = run(args)
     _flush()
-    sys.exit(status)
+    return status
 
 
 def _open_missing_streams() -> None:

@@ -76,7 +76,7 @@ def dep_topo(run: Context) -> None:
     cycles = [[issue_id.hex() for issue_id in cycle] for cycle in found.cycles]
 
     def lines() -> Iterator[str]:
-        rows = (issue_row(found.reader, row) for row in found.rows)
+        rows = (issue_row(row, found.reader.unique_chars(row.issue_id)) for row in found.rows)
         yield from render_issue_rows(rows, run.terminal.screen, run.now_ms)
         for cycle in cycles:
             yield f"cycle: {' -> '.join(issue_id[:7] for issue_id in cycle)}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from grit.cli.context import PERSON, Context, GritCommand
+from grit.cli.context import PERSON, Context, GritCommand, TalkingCommand
 from grit.cli.main import LazyGroup
 from grit.cli.table import counted
 from grit.core.errors import InvalidArgs, NotFound
@@ -30,7 +30,7 @@ def actor_json(actor: ActorFile) -> dict[str, object]:
     }
 
 
-@click.command(cls=GritCommand, name="init")
+@click.command(cls=TalkingCommand, name="init")
 @click.option("--agents-md", is_flag=True, help="Add a section for coding agents to AGENTS.md.")
 @click.option("--no-key", is_flag=True, help="Make an actor that does not sign.")
 @click.pass_obj
@@ -113,7 +113,7 @@ def _write_agents_md(workspace: Workspace) -> bool:
     return True
 
 
-@click.command(cls=GritCommand, name="init")
+@click.command(cls=TalkingCommand, name="init")
 @click.option("--label", help="How the actor is called; your git user.name by default.")
 @click.option("--no-key", is_flag=True, help="Make an actor that does not sign.")
 @click.option("--use", "use_", is_flag=True, help="Let it act by default from now on.")

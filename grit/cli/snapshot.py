@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from grit.cli.context import Context, GritCommand
+from grit.cli.context import Context, GritCommand, TalkingCommand
 from grit.cli.main import LazyGroup
 from grit.cli.table import counted
 from grit.core.escape import escape
@@ -92,7 +92,7 @@ def verify(run: Context, snapshot: str | None) -> int:
     return 0 if all(one.usable for one in found) else FAILED
 
 
-@click.command(cls=GritCommand, name="gc")
+@click.command(cls=TalkingCommand, name="gc")
 @click.option(
     "--remote", "-r", metavar="REMOTE", help="Remove superfluous snapshots of this remote too."
 )

@@ -2,11 +2,11 @@
 
 import click
 
-from grit.cli.context import Context, GritCommand
+from grit.cli.context import Context, TalkingCommand
 from grit.core.escape import escape
 
 
-@click.command(cls=GritCommand)
+@click.command(cls=TalkingCommand)
 @click.option("--pull", is_flag=True, help="Only bring events here.")
 @click.option("--push", is_flag=True, help="Only send events there.")
 @click.option(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, TextIO
 
+from grit.cli import foreground
 from grit.core.escape import escape
 
 if TYPE_CHECKING:
@@ -246,6 +247,8 @@ def _start_pager(environ: Mapping[str, str]) -> "subprocess.Popen[bytes] | None"
         return subprocess.Popen(
             ["sh", "-c", command] if needs_shell else [command],
             stdin=subprocess.PIPE,
+            # Outside of the terminal's session a pager listens to the keys where it may write.
+            stderr=sys.stdout if foreground.served and not sys.stderr.isatty() else None,
             env=full_environ,
         )
     except OSError:

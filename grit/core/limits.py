@@ -106,3 +106,12 @@ RESOURCE_CHARS_MAX: Final = 1_024
 CLAIMED_CHARS_MAX: Final = LABEL_CHARS_MAX
 FENCE_MAX: Final = 2**53 - 1
 LOCK_BYTES_MAX: Final = 32 * 1024
+
+SERVER_CHILDREN_MAX: Final = 16
+"""Commands that a server runs at once; more wait for a short time, then run on their own."""
+SERVER_IDLE_S: Final = 300
+SERVER_START_MS_MAX: Final = 10_000
+SERVER_STOP_MS_MAX: Final = 5_000
+SERVER_LOG_BYTES_MAX: Final = 256 * 1024
+SERVER_REQUEST_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Arguments and environment of one command; the system's own limit is far below."""

@@ -7,6 +7,8 @@ from typing import Final
 
 GRIT_SESSION: Final = "GRIT_SESSION"
 """Environment: any text that names the session; commands with the same text belong together."""
+caller_pid = 0
+"""Whose session it is, if not that of this process: set where a command runs for another."""
 _NONCE_CHARS: Final = 32
 _STAT_START: Final = 19
 """Place of a process's start time behind its name in /proc/<pid>/stat."""
@@ -30,7 +32,7 @@ def nonce_of(text: str) -> str:
 
 
 def _of_system() -> str:
-    session = os.getsid(0) if hasattr(os, "getsid") else os.getppid()
+    session = os.getsid(caller_pid) if hasattr(os, "getsid") else os.getppid()
     stat = _text(f"/proc/{session}/stat").rpartition(")")[2].split()
     start = stat[_STAT_START] if len(stat) > _STAT_START else ""
     machine = _text("/proc/sys/kernel/random/boot_id") or _text("/etc/machine-id")

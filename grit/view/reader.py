@@ -221,19 +221,12 @@ class ViewReader:
 
     def unique_chars(self, issue_id: IssueId) -> int:
         """Return how many hex digits tell this issue from all others of the view."""
-        key = keys.ISSUE + issue_id
+        return self.unique_chars_of([issue_id])[0]
+
+    def unique_chars_of(self, issue_ids: Iterable[IssueId]) -> list[int]:
+        """Return for each issue how many hex digits tell it from all others of the view."""
         with self._database.reading() as txn:
-            cursor = txn.cursor()
-            found = cursor.set_range(key)
-            around = []
-            if found and (cursor.key() != key or cursor.next()):
-                around.append(cursor.key())
-            cursor = txn.cursor()
-            if cursor.prev() if cursor.set_range(key) else cursor.last():
-                around.append(cursor.key())
-        digits = issue_id.hex()
-        others = (other[1:].hex() for other in around if other.startswith(keys.ISSUE))
-        return max((_shared(digits, other) + 1 for other in others), default=1)
+            return [_unique_chars(txn, issue_id) for issue_id in issue_ids]
 
     def dependents(self, issue_id: IssueId) -> list[tuple[IssueId, str]]:
         """Return source and type of the edges that other issues state towards this one."""
@@ -345,6 +338,21 @@ class ViewReader:
 
 def _rows_of(txn: Txn, table: bytes) -> int:
     return sum(1 for _ in scan(txn, table))
+
+
+def _unique_chars(txn: Txn, issue_id: IssueId) -> int:
+    key = keys.ISSUE + issue_id
+    cursor = txn.cursor()
+    found = cursor.set_range(key)
+    around = []
+    if found and (cursor.key() != key or cursor.next()):
+        around.append(cursor.key())
+    cursor = txn.cursor()
+    if cursor.prev() if cursor.set_range(key) else cursor.last():
+        around.append(cursor.key())
+    digits = issue_id.hex()
+    others = (other[1:].hex() for other in around if other.startswith(keys.ISSUE))
+    return max((_shared(digits, other) + 1 for other in others), default=1)
 
 
 def _shared(left: str, right: str) -> int:

@@ -1,0 +1,459 @@
+"""The command server of one clone: a warm process that forks for each command (spec/daemon.md)."""
+
+import gc
+import hashlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Final
+
+import grit
+from grit.cli.main import program
+from grit.core.errors import Busy, GritError, NotFound
+from grit.core.limits import (
+    SERVER_CHILDREN_MAX,
+    SERVER_IDLE_S,
+    SERVER_LOG_BYTES_MAX,
+    SERVER_STOP_MS_MAX,
+)
+from grit.daemon import child
+from grit.daemon.board import Board
+from grit.git.filelock import FileLock
+from grit.services import listing, server_place
+from grit.services.server_place import Place, State
+from grit.services.workspace import Workspace
+from grit.view.reader import ViewReader
+from grit.view.trust import ViewDoubt
+
+TICK_S: Final = 10.0
+"""How often the server looks whether the clone, its own lock and its own code are still there."""
+LOCK_WAIT_MS: Final = 1_000
+"""Who only looks whether the lock is held has it for an instant."""
+TIMES_KEPT: Final = 1_000
+SPARES: Final = 2
+"""Processes that wait for a caller: one is there already while the next is being made."""
+BACKLOG: Final = 128
+WORKER_AGAIN_S: Final = 5.0
+CHANGED: Final = "the installed code has changed"
+_SERVER, _WORKER = 0, 1
+_SOCKET_BYTES_MAX: Final = 100
+
+
+class Server:
+    """The server's own process: it forks, counts, and knows when to leave; it runs no command."""
+
+    def __init__(self, place: Place, lock: FileLock, settings: dict[str, object]) -> None:
+        """Take the clone's place, whose lock is held already, and its settings."""
+        self._place = place
+        self._lock = lock
+        self._held = _identity(place.lock)
+        self._idle_s = _number(settings, "idle_s", SERVER_IDLE_S)
+        self._board = Board(2)
+        self._code = [(paths, _stamps(paths)) for paths in (_code_folders(), _code_files())]
+        self._started_ms = time.time_ns() // 1_000_000
+        self._last_command = time.monotonic()
+        self._spares: set[int] = set()
+        self._children: set[int] = set()
+        self._times_us: deque[int] = deque(maxlen=TIMES_KEPT)
+        self._count = {"accepted": 0, "ended": 0, "notified": 0, "wake_ups": 0}
+        self._worker: int | None = None
+        self._worker_due = 0.0
+        self._wake = -1
+        self._leaving = ""
+        # A write end that only this process has: its readers notice when it is gone.
+        self._alive, self._life = os.pipe()
+        self._reports, self._report = os.pipe()
+        self._signals, signals = os.pipe()
+        for fd in (self._reports, self._signals, signals):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(signals, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+        self._listener, self._address = _listen(place)
+
+    def serve(self) -> int:
+        """Take commands until there is a reason to leave; return the exit status."""
+        server_place.state = self.state
+        waiting = select.poll()
+        waiting.register(self._reports, select.POLLIN)
+        waiting.register(self._signals, select.POLLIN)
+        self._keep_ready()
+        _link(self._place, self._address)
+        tick = time.monotonic()
+        while not self._leaving:
+            self._board.write(_SERVER, self._own_state())
+            due = min(TICK_S, self._idle_left())
+            waiting.poll(max(0.0, due) * 1000)
+            self._count["wake_ups"] += 1
+            self._read_reports()
+            self._reap()
+            now = time.monotonic()
+            if now - tick >= TICK_S:
+                tick = now
+                self._look_around()
+            if self._idle_left() <= 0 and not self._children:
+                self._leaving = self._leaving or "nothing to do"
+            if not self._leaving:
+                self._keep_ready()
+        self._leave()
+        return 0
+
+    def _note(self, number: int, _frame: object) -> None:
+        if number != signal.SIGCHLD:
+            self._leaving = signal.Signals(number).name
+
+    def _idle_left(self) -> float:
+        return self._last_command + self._idle_s - time.monotonic()
+
+    def _keep_ready(self) -> None:
+        """Have one process wait for the next caller, and one work in the background."""
+        while len(self._spares) < SPARES and len(self._children) < SERVER_CHILDREN_MAX:
+            pid = self._fork(self._serve_one)
+            if pid is None:
+                break
+            self._spares.add(pid)
+        if self._worker is None and time.monotonic() >= self._worker_due:
+            self._worker_due = time.monotonic() + WORKER_AGAIN_S
+            ear, self._wake = os.pipe()
+            self._worker = self._fork(lambda: self._work(ear))
+            os.close(ear)
+
+    def _fork(self, become: Callable[[], object]) -> int | None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            say(f"cannot start a process: {error.strerror}")
+            time.sleep(1)
+            return None
+        if pid:
+            return pid
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.close(self._life)
+            if self._wake >= 0:
+                os.close(self._wake)
+            self._lock.release()
+            become()
+        finally:
+            os._exit(1)
+
+    def _serve_one(self) -> None:
+        ends = child.Ends(self._listener, self._alive, self._report)
+        child.serve_one(ends, lambda: self._is_fresh(self._code[:1]), program, self._practise)
+
+    def _practise(self, args: list[str]) -> int:
+        """Run a list without what it does besides reading: the view is taken as it is."""
+        folder, name = os.path.split(os.path.dirname(self._place.folder))
+        if name == ".git":
+            os.chdir(folder)
+            names = vars(listing)
+            refresh, names["refresh"] = names["refresh"], _as_it_is
+            program(args)
+            names["refresh"] = refresh
+        return 0
+
+    def _work(self, ear: int) -> None:
+        from grit.daemon import worker
+
+        os.setpgid(0, 0)
+        self._listener.close()
+        common = os.path.dirname(self._place.folder)
+        os._exit(worker.run(common, os.environ, lambda said: self._board.write(_WORKER, said), ear))
+
+    def _read_reports(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._signals, 4096)
+        try:
+            text = os.read(self._reports, 1 << 16).decode()
+        except BlockingIOError:
+            return
+        for line in text.splitlines():
+            what, pid, spent_us = line.split()
+            if what == child.ACCEPTED:
+                self._count["accepted"] += 1
+                self._last_command = time.monotonic()
+                self._children.add(int(pid))
+                self._spares.discard(int(pid))
+            elif what == child.ENDED:
+                self._count["ended"] += 1
+                self._times_us.append(int(spent_us))
+                self._wake_worker()
+            elif what == child.NOTIFIED:
+                self._count["notified"] += 1
+                self._wake_worker()
+            elif what == child.STALE:
+                self._leaving = CHANGED
+        if not self._is_fresh(self._code):
+            self._leaving = CHANGED
+
+    @staticmethod
+    def _is_fresh(code: list[tuple[list[str], list[tuple[int, int]]]]) -> bool:
+        return all(_stamps(paths) == stamps for paths, stamps in code)
+
+    def _wake_worker(self) -> None:
+        with suppress(OSError):
+            os.write(self._wake, b"!")
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            self._children.discard(pid)
+            self._spares.discard(pid)
+            if pid == self._worker:
+                self._worker = None
+                os.close(self._wake)
+                self._wake = -1
+                if status:
+                    say(f"the worker ended with {os.waitstatus_to_exitcode(status)}")
+
+    def _look_around(self) -> None:
+        _bound_log(self._place.log)
+        if _identity(self._place.lock) != self._held:
+            self._leaving = "the lock or the repository is gone"
+        elif not os.path.exists(self._address) or _target(self._place) != self._address:
+            self._leaving = "the socket is gone"
+        elif not self._is_fresh(self._code):
+            self._leaving = CHANGED
+
+    def _leave(self) -> None:
+        """Take no more commands; those that run go on, and end by themselves."""
+        say(f"leaving: {self._leaving}")
+        if _target(self._place) == self._address:
+            with suppress(OSError):
+                os.unlink(self._place.link)
+        with suppress(OSError):
+            os.unlink(self._address)
+        self._listener.close()
+        os.close(self._life)
+        if self._worker is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._worker, signal.SIGTERM)
+        deadline = time.monotonic() + SERVER_STOP_MS_MAX / 2000
+        while self._worker is not None and time.monotonic() < deadline:
+            time.sleep(0.005)
+            self._reap()
+        if self._worker is not None:
+            os.kill(self._worker, signal.SIGKILL)
+
+    def _own_state(self) -> State:
+        ordered = sorted(self._times_us)
+        return {
+            "pid": os.getpid(),
+            "version": grit.__version__,
+            "started_ts": self._started_ms,
+            "commands": self._count["accepted"],
+            "notified": self._count["notified"],
+            "running_now": len(self._children),
+            "p50_us": ordered[len(ordered) // 2] if ordered else None,
+            "p95_us": ordered[len(ordered) * 95 // 100] if ordered else None,
+            "wake_ups": self._count["wake_ups"],
+            "pids": [os.getpid(), *self._spares, *([self._worker] if self._worker else [])],
+        }
+
+    def state(self) -> State:
+        """Return what `daemon status` shows; for the processes that this one has forked."""
+        return {
+            **self._board.read(_SERVER),
+            # As this process was made after the last command, it is left from before this one.
+            "idle_left_ms": max(0, round(self._idle_left() * 1000)),
+            "worker": self._board.read(_WORKER),
+        }
+
+
+def main(args: list[str]) -> int:
+    """Run the server of the clone whose grit folder is named, if none runs; return its status."""
+    foreground = args[:1] == ["--foreground"]
+    place = Place(os.path.realpath(args[-1]))
+    _leave_the_caller(place, foreground)
+    lock = FileLock(place.lock, wait_ms_max=LOCK_WAIT_MS)
+    try:
+        lock.acquire()
+    except Busy as busy:
+        if foreground:
+            say(f"not started: one runs already (pid {busy.details['pid']})")
+        return 1 if foreground else 0
+    except GritError as error:
+        say(f"not started: {error.message}")
+        return 1
+    try:
+        settings = _settings(place)
+        _warm_up()
+        server = Server(place, lock, settings)
+    except (OSError, GritError) as error:
+        say(f"not started: {error}")
+        return 1
+    say(f"started, grit {grit.__version__}")
+    return server.serve()
+
+
+def _leave_the_caller(place: Place, foreground: bool) -> None:
+    """Keep nothing of who started this: no directory, no open file, and mostly no session."""
+    os.closerange(3, max(os.sysconf("SC_OPEN_MAX"), 4096))
+    os.chdir("/")
+    os.umask(0o077)
+    if foreground:
+        return
+    with suppress(OSError):
+        os.setsid()
+    with suppress(OSError):
+        log = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 2)
+        os.close(log)
+
+
+def say(text: str) -> None:
+    """Write a line to the log."""
+    with suppress(OSError):
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        os.write(2, f"{stamp} {os.getpid()} {text}\n".encode(errors="backslashreplace"))
+
+
+def _bound_log(path: str) -> None:
+    """Keep the newer half of a log that has grown too long."""
+    with suppress(OSError), open(path, "r+b") as log:
+        size = log.seek(0, os.SEEK_END)
+        if size <= SERVER_LOG_BYTES_MAX:
+            return
+        log.seek(size - SERVER_LOG_BYTES_MAX // 2)
+        tail = log.read()
+        log.seek(0)
+        log.write(tail)
+        log.truncate()
+
+
+def _settings(place: Place) -> dict[str, object]:
+    from grit.git.actors import load_toml
+
+    try:
+        found = load_toml(f"{place.folder}/config.toml").get("daemon", {})
+    except GritError as error:
+        say(error.message)
+        return {}
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _number(settings: dict[str, object], name: str, default: int) -> int:
+    value = settings.get(name, default)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    say(f"daemon.{name} is a whole number above 0; {default} is used")
+    return default
+
+
+def _warm_up() -> None:
+    """Import what commands import, and keep the garbage collector off it."""
+    for room in ("grit.core", "grit.git", "grit.view", "grit.services", "grit.cli", "grit.daemon"):
+        package = import_module(room)
+        for module in iter_modules(package.__path__, f"{room}."):
+            if not module.name.endswith("__main__"):
+                import_module(module.name)
+    for name in ("subprocess", "threading", "difflib", "json", "tomllib", "tabulate"):
+        import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+def _listen(place: Place) -> tuple[socket.socket, str]:
+    """Listen on this clone's socket; raises OSError. Only this user gets there."""
+    folder = _runtime_folder()
+    name = hashlib.sha256(os.fsencode(place.folder)).hexdigest()[:16]
+    address = f"{folder}/{name}.sock"
+    with suppress(FileNotFoundError):
+        os.unlink(address)  # of one that was killed: the lock is ours
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address)
+    os.chmod(address, 0o600)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener, address
+
+
+def _runtime_folder() -> str:
+    """Return a private folder with a short name; raises OSError when somebody else has it."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    choices = [f"{runtime}/grit"] if os.path.isabs(runtime) else []
+    choices = [path for path in choices if len(os.fsencode(path)) < _SOCKET_BYTES_MAX - 24]
+    for folder in (*choices, f"/tmp/grit-{os.getuid()}"):
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            pass
+        except OSError:
+            continue
+        found = os.lstat(folder)
+        if found.st_uid == os.getuid() and found.st_mode & 0o170777 == 0o040700:
+            return folder
+    raise OSError(f"no private folder for a socket: /tmp/grit-{os.getuid()} is not ours alone")
+
+
+def _link(place: Place, address: str) -> None:
+    """Tell where the socket is, in one step."""
+    new = f"{place.link}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(new)
+    os.symlink(address, new)
+    os.replace(new, place.link)
+
+
+def _target(place: Place) -> str | None:
+    try:
+        return os.readlink(place.link)
+    except OSError:
+        return None
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _code_files() -> list[str]:
+    """The files of the program itself that this process has loaded."""
+    found = (module.__file__ for name, module in sys.modules.items() if name.startswith("grit"))
+    return sorted(path for path in found if path)
+
+
+def _code_folders() -> list[str]:
+    """The folders of them: a few looks tell most changes, not those of a file in its place."""
+    return sorted({os.path.dirname(path) for path in _code_files()})
+
+
+def _stamps(paths: list[str]) -> list[tuple[int, int]]:
+    return [_stamp(path) for path in paths]
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+def _as_it_is(workspace: Workspace, **_: object) -> ViewReader:
+    """Stand in for `refresh`; raises NotFound where that would have to do something."""
+    reader = ViewReader(workspace.database)
+    try:
+        reader.place()
+    except ViewDoubt as doubt:
+        raise NotFound(str(doubt)) from doubt
+    return reader
