@@ -56,7 +56,7 @@ def main() -> None:
         if folder is not None and args[:1] != ["daemon"] and os.environ.get("CI") not in _CI:
             from grit.services.server_place import start_unasked
 
-            start_unasked(folder)
+            start_unasked(folder, os.environ)
 
 
 def _may_be_served(args: list[str]) -> bool:

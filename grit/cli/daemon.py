@@ -35,7 +35,7 @@ def start(run: Context, foreground: bool) -> None:
         sys.stdout.flush()
         command = [sys.executable, "-m", "grit.daemon", "--foreground", place.folder]
         os.execv(sys.executable, command)
-    pid, new = server_place.start(place)
+    pid, new = server_place.start(place, os.environ)
     run.show(
         {"pid": pid, "started": new},
         lambda: [f"{'started' if new else 'runs already'} (pid {pid})"],
@@ -62,7 +62,7 @@ def restart(run: Context) -> None:
     """End the server, if one runs, and start another."""
     place = _place(run)
     server_place.stop(place)
-    pid, _ = server_place.start(place)
+    pid, _ = server_place.start(place, os.environ)
     run.show({"pid": pid, "started": True}, lambda: [f"started (pid {pid})"])
 
 

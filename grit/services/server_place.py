@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from grit.core.errors import Busy, IoFailed
@@ -66,7 +66,7 @@ def running_pid(place: Place) -> int | None:
         os.close(fd)
 
 
-def start_unasked(folder: str) -> None:
+def start_unasked(folder: str, environ: Mapping[str, str]) -> None:
     """Start a server in the background when nothing speaks against it; never fails, never waits."""
     place = Place(folder)
     try:
@@ -82,7 +82,7 @@ def start_unasked(folder: str) -> None:
         return
     try:
         if running_pid(place) is None:
-            _spawn(folder)
+            _spawn(folder, environ)
     except (OSError, IoFailed):
         return
 
@@ -107,13 +107,13 @@ def _is_refused(folder: str) -> bool:
     return not (isinstance(daemon, dict) and daemon.get("autostart", True) is True)
 
 
-def _spawn(folder: str) -> int:
+def _spawn(folder: str, environ: Mapping[str, str]) -> int:
     """Start the server; it has nothing of this process but the environment. Raises OSError."""
     null = os.devnull
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-m", "grit.daemon", folder],
-        os.environ,
+        environ,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, null, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, null, os.O_WRONLY, 0),
@@ -122,7 +122,7 @@ def _spawn(folder: str) -> int:
     )
 
 
-def start(place: Place) -> tuple[int, bool]:
+def start(place: Place, environ: Mapping[str, str]) -> tuple[int, bool]:
     """Start a server and wait until it takes commands; return its pid and whether it is new.
 
     Raises IoFailed with the end of its log when it does not come up.
@@ -132,7 +132,7 @@ def start(place: Place) -> tuple[int, bool]:
         return pid, False
     try:
         os.makedirs(place.folder, exist_ok=True)
-        _spawn(place.folder)
+        _spawn(place.folder, environ)
     except OSError as error:
         raise IoFailed(f"cannot start the server: {error.strerror}") from error
     found = _wait_for(lambda: _up(place), SERVER_START_MS_MAX)
