@@ -329,6 +329,11 @@ SETTINGS: Final = {
     "snapshot.events": "new events after which 'grit sync' makes a snapshot (10,000); 0: never",
     "snapshot.days": "days after which 'grit sync' makes a snapshot (7); 0: never",
     "verify": "what becomes of events without a valid signature: off (default), warn or require",
+    "sync.auto": "what the server syncs by itself: off (default), pull, push or both",
+    "sync.interval_s": "seconds between two pulls of 'sync.auto' (300)",
+    "daemon.autostart": "whether a command may start the server: true (default) or false",
+    "daemon.idle_s": "seconds without a command after which the server leaves (300)",
+    "daemon.debounce_ms": "milliseconds without a change after which the server acts (500)",
 }
 _NUMBERS: Final = ("snapshot.events", "snapshot.days")
 _DIGITS_MAX: Final = 9
@@ -344,7 +349,7 @@ def config_get(run: Context, key: str) -> None:
         if key not in SETTINGS:
             raise NotFound(f"no setting '{key}'; known: {', '.join(SETTINGS)}")
         raise NotFound(f"'{key}' is not set: {SETTINGS[key]}")
-    run.show({"key": key, "value": settings[key]}, lambda: [escape(str(settings[key]))])
+    run.show({"key": key, "value": settings[key]}, lambda: [_shown(settings[key])])
 
 
 @click.command(
@@ -362,10 +367,15 @@ def config_set(run: Context, key: str, value: str) -> None:
         raise InvalidArgs(f"no setting '{key}'; known: {', '.join(SETTINGS)}")
     stored = _checked(run.workspace, key, value)
     files.set_config(run.workspace.repository, key, stored)
-    run.show({"key": key, "value": stored}, lambda: [f"{key} = {stored}"])
+    run.show({"key": key, "value": stored}, lambda: [f"{key} = {_shown(stored)}"])
 
 
-def _checked(workspace: Workspace, key: str, value: str) -> str | int:
+def _shown(value: object) -> str:
+    """Return a setting as one types it."""
+    return str(value).lower() if isinstance(value, bool) else escape(str(value))
+
+
+def _checked(workspace: Workspace, key: str, value: str) -> str | int | bool:
     """Return the value as it is stored; raise InvalidArgs or NotFound for a wrong one."""
     if key == "default_actor":
         return actors.find(workspace, value).actor_id.hex()
@@ -377,6 +387,10 @@ def _checked(workspace: Workspace, key: str, value: str) -> str | int:
         return int(value)
     if key == "sync.remote" and not value.strip():
         raise InvalidArgs("sync.remote is the name of a remote ('git remote'), a URL or a path")
+    if key.startswith("daemon.") or key in ("sync.auto", "sync.interval_s"):
+        from grit.services.background import checked
+
+        return checked(key, value)
     if key != "verify":
         return value
     from grit.core.trust import REQUIRE, VERIFY
@@ -396,7 +410,7 @@ def config_list(run: Context) -> None:
     settings = _flat(run.workspace)
     run.show(
         {"settings": settings},
-        lambda: [f"{escape(key)} = {escape(str(value))}" for key, value in settings.items()],
+        lambda: [f"{escape(key)} = {_shown(value)}" for key, value in settings.items()],
     )
 
 

@@ -79,6 +79,25 @@ SYNC_STANDSTILLS_MAX: Final = 6
 """How often a push is refused as too late while the remote does not move, before it is given up."""
 SYNC_BACKOFF_MS_MIN: Final = 20
 SYNC_BACKOFF_MS_MAX: Final = 30_000
+SYNC_RETRY_MS_MIN: Final = 5_000
+"""How long a background sync waits at most after its first failure."""
+BACKGROUND_SYNC_S_MAX: Final = 600
+"""A background sync that takes longer is ended: its remote hangs."""
+CIRCUIT_FAILURES: Final = 5
+"""Failures in a row after which background syncs pause for long."""
+CIRCUIT_PAUSE_MS_MIN: Final = 5 * 60_000
+CIRCUIT_PAUSE_MS_MAX: Final = 60 * 60_000
+GATHERED_DEBOUNCES_MAX: Final = 5
+"""Events that never end are answered after this many times the debounce."""
+DEBOUNCE_MS_MIN: Final = 10
+DEBOUNCE_MS_MAX: Final = 60_000
+BACKGROUND_S_MAX: Final = 7 * 24 * 60 * 60
+"""The longest idle time of the server, and interval of background syncs."""
+HEALTH_MS: Final = 60_000
+DISK_FREE_BYTES_MIN: Final = 100 * 1024 * 1024
+"""With less than this the worker warns."""
+FLUSH_MS_MAX: Final = 2_000
+"""Within this time the worker is gone when it is told to leave."""
 REMOTE_ASKED_S_MAX: Final = 10
 """How long doctor waits for the answer of a remote."""
 REVOKED_ENDS_MAX: Final = 1_000
