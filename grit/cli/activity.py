@@ -39,10 +39,32 @@ EVENT_FIELDS = (
 )
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--all", "all_", is_flag=True, help="Show everything.")
-@click.pass_obj
-def log(run: Context, since: str | None, actor: str | None, limit: int, all_: bool) -> None:
+@click.option(
+    "--follow",
+    "-f",
+    is_flag=True,
+    help="Stay, and print each event when it comes; --since, -n or --all print older ones first.",
+)
+@click.pass_context
+def log(
+    ctx: click.Context,
+    since: str | None,
+    actor: str | None,
+    limit: int,
+    all_: bool,
+    follow: bool,
+) -> None:
     """Show what happened across all issues, newest first."""
+    run: Context = ctx.obj
     since_ms = None if since is None else when_ms(since, run.now_ms)
+    if follow:
+        from grit.cli.follow import Old, follow_log
+
+        # Like `tail -f`, but with nothing old unless it was asked for.
+        asked = ctx.get_parameter_source("limit") is click.core.ParameterSource.COMMANDLINE
+        whole = all_ or (since is not None and not asked)
+        follow_log(run, Old(since_ms, None if whole else limit if asked else 0), actor)
+        return
     reader, events = listing.activity(
         run.workspace, since_ms=since_ms, actor=actor, limit=None if all_ else limit
     )

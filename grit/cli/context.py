@@ -89,14 +89,8 @@ class Context:
     ) -> None:
         """Print rows: under --json[=fields] in data.<name>, under --jsonl one document a row."""
         if self.json_fields is not None:
-            unknown = [field for field in self.json_fields if field not in fields]
-            if unknown:
-                raise InvalidArgs(
-                    f"unknown field '{unknown[0]}'; known: {', '.join(fields)}",
-                    fields=list(fields),
-                )
-            wanted = self.json_fields
-            rows = ({field: row[field] for field in wanted} for row in rows)
+            narrow = self.narrowing(fields)
+            rows = (narrow(row) for row in rows)
         if self.jsonl:
             import json
 
@@ -105,6 +99,19 @@ class Context:
             self.show({name: list(rows), **extra}, lines)
         else:
             self.show(None, lines)
+
+    def narrowing(self, fields: Sequence[str]) -> Callable[[dict[str, object]], dict[str, object]]:
+        """Return what narrows a row to the fields asked for; raise InvalidArgs for unknown ones."""
+        wanted = self.json_fields
+        if wanted is None:
+            return lambda row: row
+        unknown = [field for field in wanted if field not in fields]
+        if unknown:
+            raise InvalidArgs(
+                f"unknown field '{unknown[0]}'; known: {', '.join(fields)}",
+                fields=list(fields),
+            )
+        return lambda row: {field: row[field] for field in wanted}
 
     def print_json(self, document: object) -> None:
         """Print one ASCII document on one line."""

@@ -21,7 +21,7 @@ from grit.cli.table import (
     state_mark,
     width,
 )
-from grit.cli.terminal import Screen, absolute_time, relative_time
+from grit.cli.terminal import Screen, absolute_time, exact_time, relative_time
 from grit.core.escape import escape
 
 PROSE_CELLS_MAX: Final = 100
@@ -159,13 +159,18 @@ def lines_of_history(rows: Iterable[HistoryRow], screen: Screen, now_ms: int) ->
         yield f"{left}{paint(when, DIM, screen)}  {actor}  {text}".rstrip()
 
 
-def lines_of_log(rows: Iterable[HistoryRow], screen: Screen, now_ms: int) -> Iterator[str]:
-    """Yield one line an event across issues as they come: when, which issue, who, what."""
+def lines_of_log(rows: Iterable[HistoryRow], screen: Screen, now_ms: int | None) -> Iterator[str]:
+    """Yield one line an event across issues as they come: when, which issue, who, what.
+
+    Without `now_ms` the time is written out, for lines that stay while time goes on.
+    """
     for row in rows:
-        when = relative_time(row.ts_unix_ms, now_ms).rjust(10)
+        ts_unix_ms = row.ts_unix_ms
+        when = exact_time(ts_unix_ms) if now_ms is None else relative_time(ts_unix_ms, now_ms)
+        when = when.rjust(10)
         issue = short_id(row.issue_id, row.unique, screen)
         actor, actor_cells = _actor(row.actor, screen)
-        used = 10 + 2 + len(row.issue_id) + 2 + actor_cells + 2
+        used = len(when) + 2 + len(row.issue_id) + 2 + actor_cells + 2
         text = _cut(escape(row.text), used, screen)
         used += width(text) + 2
         title = ""

@@ -152,6 +152,11 @@ def absolute_time(ts_unix_ms: int) -> str:
     return _local(ts_unix_ms, "%Y-%m-%d %H:%M")
 
 
+def exact_time(ts_unix_ms: int) -> str:
+    """Return the local time to the second, as in 2025-01-31 18:05:09."""
+    return _local(ts_unix_ms, "%Y-%m-%d %H:%M:%S")
+
+
 def _local(ts_unix_ms: int, shape: str) -> str:
     return time.strftime(shape, time.localtime(ts_unix_ms // 1000))
 

@@ -61,6 +61,9 @@ COMMENT_REDACTED: Final = 103
 ISSUE_DELETED: Final = 104
 ISSUE_RESTORED: Final = 105
 
+NO_ISSUE: Final = frozenset({CONTEXT_UPDATED, PROJECT_CONTEXT_UPDATED, ACTOR_ANNOUNCED})
+"""Tags of events that belong to no issue."""
+
 SHARED_TAG_MAX: Final = 14
 """Tags up to this one are read by every implementation of the format."""
 

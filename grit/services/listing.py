@@ -177,17 +177,24 @@ def activity(
     reader = refresh(workspace)
     events: Iterator[Event] = reader.latest_events()
     if since_ms is not None:
-        events = _since(events, since_ms)
+        events = events_since(events, since_ms)
     if actor is not None:
-        query = _resolve(workspace, reader, Query((Term("author", (actor,)),)))
-        wanted = query.terms[0].actors or ()
-        if not wanted:
-            raise NotFound(f"nobody called '{actor}' has written here")
+        wanted = people_called(workspace, reader, actor)
         events = (event for event in events if event.actor_id in wanted)
     return reader, islice(events, limit)
 
 
-def _since(events: Iterator[Event], since_ms: int) -> Iterator[Event]:
+def people_called(workspace: Workspace, reader: ViewReader, name: str) -> frozenset[ActorId]:
+    """Return the actors that a name, a part of an id or '@me' means; raise NotFound for none."""
+    query = _resolve(workspace, reader, Query((Term("author", (name,)),)))
+    wanted = query.terms[0].actors or ()
+    if not wanted:
+        raise NotFound(f"nobody called '{name}' has written here")
+    return frozenset(wanted)
+
+
+def events_since(events: Iterator[Event], since_ms: int) -> Iterator[Event]:
+    """Yield the events, newest first, up to a time."""
     for event in events:
         if event.ts_unix_ms < since_ms:
             return

@@ -16,14 +16,13 @@ from grit.core.dependencies import edges_of, topological_order
 from grit.core.errors import GitFailed, IoFailed, WalDamaged
 from grit.core.events import (
     ACTOR_ANNOUNCED,
-    CONTEXT_UPDATED,
     DEPENDENCY_ADDED,
     DEPENDENCY_REMOVED,
     ISSUE_CREATED,
     ISSUE_DELETED,
     ISSUE_RESTORED,
     KINDS,
-    PROJECT_CONTEXT_UPDATED,
+    NO_ISSUE,
     Event,
 )
 from grit.core.ids import ActorId, EventId, IssueId
@@ -40,7 +39,6 @@ SUSPECTS_MAX: Final = 10_000
 """Events or parents that one second reading looks at."""
 REASONS_MAX: Final = 100
 """Different reasons that are told apart; the rest count as one."""
-_NO_ISSUE: Final = frozenset({CONTEXT_UPDATED, PROJECT_CONTEXT_UPDATED, ACTOR_ANNOUNCED})
 _OTHER_REASONS: Final = "other reasons"
 _SHORT: Final = 8
 _RANKS: Final = ("valid", "invalid", "unknown_key", "stripped", "none")
@@ -191,7 +189,7 @@ class _Surveyor:
             self._touched.discard(event.issue_id)
         elif tag not in KINDS:
             self._unknown.add(f"kind {tag} in event {_short(event.event_id)}")
-        elif tag not in _NO_ISSUE and event.issue_id not in self._created:
+        elif tag not in NO_ISSUE and event.issue_id not in self._created:
             self._touched.add(event.issue_id)
         if tag in (DEPENDENCY_ADDED, DEPENDENCY_REMOVED):
             self._note_edge(event)

@@ -52,6 +52,8 @@ class Database:
         self._building = False
         self.transactions = 0
         """Transactions opened so far; tests count them."""
+        self.openings = 0
+        """Files opened so far: while it stays, all transactions were on one and the same file."""
 
     @staticmethod
     def temporary() -> "Database":
@@ -277,6 +279,7 @@ class Database:
             self._damaged_inode = inode
             raise ViewDoubt("damaged", f"the view cannot be opened: {error}") from error
         self._inode, self._pid = inode, os.getpid()
+        self.openings += 1
 
     def _build(self) -> Iterator[None]:
         import shutil
