@@ -35,7 +35,7 @@ from grit.view.trust import ViewDoubt
 
 TICK_S: Final = 10.0
 """How often the server looks whether the clone, its own lock and its own code are still there."""
-LOCK_WAIT_MS: Final = 1_000
+LOCK_WAIT_MS: Final = 50
 """Who only looks whether the lock is held has it for an instant."""
 TIMES_KEPT: Final = 1_000
 SPARES: Final = 2
@@ -257,7 +257,7 @@ class Server:
             "pid": os.getpid(),
             "version": grit.__version__,
             "started_ts": self._started_ms,
-            "commands": self._count["accepted"],
+            "commands": self._count["ended"],
             "notified": self._count["notified"],
             "running_now": len(self._children),
             "p50_us": ordered[len(ordered) // 2] if ordered else None,
