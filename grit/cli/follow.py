@@ -14,7 +14,7 @@ from grit.cli.detail import lines_of_log
 from grit.cli.foreground import leave_to_launcher
 from grit.cli.terminal import forget
 from grit.cli.wording import activity_rows
-from grit.core.errors import GitFailed, GritError
+from grit.core.errors import GitFailed, IoFailed, WalDamaged
 from grit.core.events import Event
 from grit.git.watch import Watcher
 from grit.services.feed import Feed
@@ -27,7 +27,7 @@ _NAP_MS_MIN: Final = 10
 _NAP_MS_MAX: Final = 5_000
 """How long to wait before looking again for what another process has still to do."""
 _GOING_S_MAX: Final = 1.0
-"""How long a repository may take to disappear, once something of it is missing."""
+"""How long a repository may take to disappear, once something of it is missing or wrong."""
 
 Show = Callable[[ViewReader, Event], str]
 
@@ -53,9 +53,9 @@ def follow_log(run: Context, old: Old, actor: str | None) -> None:
         feed = Feed(workspace.repository, run.ports(), actor)
         try:
             _follow(run, watcher, feed, old, show)
-        except (GritError, OSError, ViewDoubt) as error:
-            if isinstance(error, BrokenPipeError):
-                raise
+        except BrokenPipeError:
+            raise
+        except (GitFailed, IoFailed, WalDamaged, OSError, ViewDoubt):
             _check_gone(watcher, workspace.repository.common_dir)
             raise
         finally:
@@ -139,8 +139,8 @@ def _tell_mode(run: Context, watcher: Watcher, before: str) -> None:
 def _check_gone(watcher: Watcher, common_dir: str) -> None:
     """Raise GitFailed when the repository is being removed: other errors only follow from that."""
     deadline = time.monotonic() + _GOING_S_MAX
-    while not os.path.exists(f"{common_dir}/HEAD") or watcher.gone:
-        if watcher.gone or time.monotonic() >= deadline:
+    while time.monotonic() < deadline:
+        if watcher.gone or not os.path.exists(f"{common_dir}/HEAD"):
             raise _gone(common_dir)
         time.sleep(0.05)
         watcher.drain()

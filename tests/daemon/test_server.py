@@ -145,11 +145,11 @@ def test_row_30_two_starts_make_one(warm: Clone) -> None:
         assert len({answer["pid"] for answer in answers}) == 1
         pid = str(answers[0]["pid"])
 
-        def others() -> set[str]:
+        def others(pid: str = pid) -> set[str]:
             found = _pgrep("-f", f"grit.daemon {warm.place.folder}")
-            return {one for one in found if alive(int(one))} - {pid, *_children(int(pid))}  # noqa: B023
+            return {one for one in found if alive(int(one))} - {pid, *_children(int(pid))}
 
-        wait_for(lambda: not others())  # noqa: B023
+        wait_for(lambda: not others())
         assert alive(int(pid))
         warm.grit("daemon", "stop")
 
