@@ -11,6 +11,8 @@ from grit.core.limits import LOCK_WAIT_MS_MAX
 
 _NAP_MS_MIN: Final = 0.2
 _NAP_MS_MAX: Final = 20.0
+_LINE_MS_MAX: Final = 250.0
+"""How long to wait in the kernel's line at once: a network's may wake nobody."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -43,6 +45,52 @@ else:
     def unlock(fd: int) -> None:
         """Give the lock back."""
         fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def wait_in_line(fd: int, wait_ms: float) -> bool | None:
+    """Wait for the lock in the kernel's line, at most that long; return whether it is had.
+
+    None, at once, where that has no sure end: the alarm clock ends it, which must be unused, and
+    which wakes the main thread of a process of Linux alone. Raises OSError.
+    """
+    if sys.platform != "linux":
+        return None
+    import signal
+
+    before = signal.getsignal(signal.SIGALRM)
+    used = before is not signal.SIG_DFL or signal.getitimer(signal.ITIMER_REAL)[0]
+    if used or signal.SIGALRM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        return None
+    waiting = True
+
+    def ring(_number: int, _frame: object) -> None:
+        nonlocal waiting
+        if waiting:
+            waiting = False
+            raise _Rung
+
+    try:
+        signal.signal(signal.SIGALRM, ring)
+    except ValueError:
+        return None  # not the main thread
+    try:
+        try:
+            # It rings again, since the first time may be just before the wait begins.
+            wait_s = max(wait_ms, 1) / 1000
+            signal.setitimer(signal.ITIMER_REAL, wait_s, wait_s)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            return True
+        finally:
+            waiting = False
+    except _Rung:
+        return False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class _Rung(Exception):
+    """The alarm clock rang."""
 
 
 def nap(nap_ms: float) -> None:
@@ -89,10 +137,12 @@ class FileLock:
         deadline = time.monotonic() + self._wait_ms_max / 1000
         try:
             while not self.try_acquire():
-                if time.monotonic() >= deadline:
+                left_ms = (deadline - time.monotonic()) * 1000
+                if left_ms <= 0:
                     raise self.busy()
-                nap(nap_ms)
-                nap_ms = min(nap_ms * 2, self._nap_ms_max)
+                if self._wait_in_line(min(left_ms, _LINE_MS_MAX)) is None:
+                    nap(nap_ms)
+                    nap_ms = min(nap_ms * 2, self._nap_ms_max)
         except BaseException:
             self.release()
             raise
@@ -108,8 +158,7 @@ class FileLock:
                 os.lseek(self._fd, 0, os.SEEK_SET)
                 os.write(self._fd, b"%d\n" % self._pid)
         except OSError as error:
-            self.release()
-            raise IoFailed(f"cannot lock {self._path}: {error.strerror}") from error
+            raise self._failed(error) from error
         return self.held
 
     def release(self) -> None:
@@ -125,6 +174,18 @@ class FileLock:
         """Return the error that names who holds the lock."""
         pid = self._holder()
         return Busy(f"busy (pid {pid}): another grit command is writing", pid=pid)
+
+    def _wait_in_line(self, wait_ms: float) -> bool | None:
+        """Wait until the lock can be had, as it seems; None where the kernel keeps no line."""
+        assert self._fd is not None
+        try:
+            return wait_in_line(self._fd, wait_ms)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> IoFailed:
+        self.release()
+        return IoFailed(f"cannot lock {self._path}: {error.strerror}", errno=error.errno)
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)

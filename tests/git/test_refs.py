@@ -2,8 +2,11 @@
 
 import errno
 import os
+import signal
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -255,6 +258,65 @@ def test_file_lock_dies_with_its_holder(tmp_path):
         pass
     os.close(told)
     os.close(tell)
+
+
+def _start_to_wait(path: str, number: int, tell: int) -> int:
+    """Fork a process that waits for a lock, and return its pid once the kernel lists it."""
+    child = os.fork()
+    if child == 0:
+        with FileLock(path):
+            os.write(tell, b"%d" % number)
+        os._exit(0)
+    deadline = time.monotonic() + 10
+    while f"-> FLOCK  ADVISORY  WRITE {child} " not in Path("/proc/locks").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return child
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="waits in the kernel's line on Linux alone")
+def test_file_lock_is_had_in_the_order_of_asking(tmp_path):
+    """Who waits longest is next: the kernel keeps the line, and nobody has to look again."""
+    path = str(tmp_path / "lock")
+    told, tell = os.pipe()
+    with FileLock(path):
+        children = [_start_to_wait(path, number, tell) for number in range(5)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 5
+    assert os.read(told, 9) == b"01234"
+    os.close(told)
+    os.close(tell)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="waits in the kernel's line on Linux alone")
+def test_waiting_for_a_file_lock_leaves_the_alarm_clock_as_it_was(tmp_path):
+    """The wait ends by an alarm; one that is used, blocked or ignored is not touched."""
+    path = str(tmp_path / "lock")
+    rung = []
+
+    def busy() -> None:
+        start = time.monotonic()
+        with pytest.raises(Busy), FileLock(path, wait_ms_max=60):
+            pass
+        assert 0.05 < time.monotonic() - start < 2
+
+    with FileLock(path):
+        busy()
+        assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+        signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        busy()
+        assert rung == [1]
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 60)
+        busy()
+        assert signal.setitimer(signal.ITIMER_REAL, 0)[0] > 50
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        busy()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+        thread = threading.Thread(target=lambda: (busy(), rung.append(2)))
+        thread.start()
+        thread.join(10)
+        assert rung == [1, 2]
 
 
 def test_file_lock_on_a_folder_that_refuses(tmp_path):
