@@ -24,7 +24,14 @@ Victim = Literal["alone", "all", "child"]
 
 _FORKING: Any = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload(
-    [name for _, name, _ in pkgutil.walk_packages(grit.__path__, "grit.")] + [__name__]
+    [
+        *(
+            name
+            for _, name, _ in pkgutil.walk_packages(grit.__path__, "grit.")
+            if not name.endswith(".__main__")  # to import it is to run it
+        ),
+        __name__,
+    ]
 )
 
 
