@@ -89,12 +89,12 @@ def tell_not_durable(workspace: Workspace) -> None:
 
 
 def _invite_gc(workspace: Workspace) -> None:
-    from grit.git.upkeep import invite_gc
-
     try:
+        from grit.git.upkeep import invite_gc
+
         invite_gc(workspace.repository, workspace.wal.config)
-    except (GitFailed, IoFailed) as failure:
-        workspace.notice(f"stored; git gc could not be started ({failure.message})")
+    except (GitFailed, IoFailed, OSError) as failure:
+        workspace.notice(f"stored; git gc could not be started ({failure})")
 
 
 def _fit_dialect(workspace: Workspace, events: Sequence[Event]) -> Sequence[Event]:

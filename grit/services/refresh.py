@@ -142,10 +142,11 @@ def show_append(
     process has just signed those that are `own`; others are verified.
     """
     from grit.core.codec import encode_record
-    from grit.view.writer import writing
 
     records = [(event, encode_record(event)) for event in events]
     try:
+        from grit.view.writer import writing  # a disk that fails may hold grit too
+
         with writing(workspace.database) as writer:
             meta = writer.meta()
             if meta.head != old:

@@ -276,7 +276,7 @@ class _Request(Generic[T]):
             lock.release()
         if not stored:
             return _Retry.AGAIN
-        return result, Written(transaction.events, workspace.wal.head())
+        return result, Written(transaction.events, self._head())
 
     def alone(self) -> tuple[T, Written]:
         """Commit what waits, then decide and append with nobody else at it."""
@@ -303,6 +303,20 @@ class _Request(Generic[T]):
             forget(lambda: self._spool.withdraw(ticket), failure)
             ticket.close()
             raise
+
+    def _head(self) -> str | None:
+        """Return the log's head after a write; that it cannot be read must not look like a failure.
+
+        The view's head then, which may be older; None when that cannot be told either.
+        """
+        try:
+            return self._workspace.wal.head()
+        except GritError as failure:
+            self._workspace.notice(f"stored; the log's head cannot be told ({failure.message})")
+        try:
+            return self._reader().head()
+        except (ViewDoubt, OSError):
+            return None
 
     def _reader(self) -> ViewReader:
         """Return a reader of the view as it is: the queue says what is newer."""

@@ -1,5 +1,7 @@
 """Many writers of one clone: every acknowledged write is stored once, whoever commits it."""
 
+import builtins
+import errno
 import os
 import subprocess
 import time
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 
 from grit.core.codec import encode_chunk
-from grit.core.errors import Busy, GritError, IoFailed, NotFound
+from grit.core.errors import Busy, GritError, IoFailed, NotFound, WalDamaged
 from grit.git.filelock import FileLock
 from grit.git.spool import Entry, Spool, place_of
+from grit.git.wal import Wal
 from grit.services import append, issues, queue
 from grit.services import write as write_path
 from grit.services.refresh import refresh
@@ -367,3 +370,51 @@ def test_the_order_of_locks_has_no_circle(folder: Path) -> None:
             assert spool.read().entries == ()
     with pytest.raises(GritError), spool.lock(50), spool.lock(50):
         pass
+
+
+@pytest.mark.parametrize("error", [IoFailed("no space"), WalDamaged("garbage")])
+def test_a_stored_write_is_no_failure_when_the_head_cannot_be_read_after_it(
+    folder: Path, error: GritError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the log is reported as stored, with the head that the view knows."""
+    workspace = opened(folder)
+    create(workspace, "before")
+    heard: list[str] = []
+    monkeypatch.setattr(workspace, "notice", heard.append)
+    finish = Spool.finish
+
+    def lose_the_ref(spool: Spool) -> None:
+        finish(spool)
+
+        def fail(_wal: Wal) -> str | None:
+            raise error
+
+        monkeypatch.setattr(Wal, "head", fail)
+
+    monkeypatch.setattr(Spool, "finish", lose_the_ref)
+    written = create(workspace, "after")
+    monkeypatch.undo()
+    assert written.head == workspace.wal.head()
+    assert titles(check(folder)) == ["after", "before", "first"]
+    assert heard == [f"stored; the log's head cannot be told ({error.message})"]
+
+
+def test_a_stored_write_is_no_failure_when_grit_itself_cannot_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of grit that is loaded after the append, from a disk that fails, is done without."""
+    workspace = opened(folder)
+    heard: list[str] = []
+    monkeypatch.setattr(workspace, "notice", heard.append)
+    load = builtins.__import__
+
+    def fail(name: str, *others: Any) -> Any:
+        if name in ("grit.git.upkeep", "grit.view.writer"):
+            raise OSError(errno.EIO, "Input/output error")
+        return load(name, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__import__", fail)
+        create(workspace, "second")
+    assert titles(check(folder)) == ["first", "second"]
+    assert [line.partition(";")[0] for line in heard] == ["stored", "stored"]
