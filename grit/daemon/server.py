@@ -50,9 +50,12 @@ _SOCKET_BYTES_MAX: Final = 100
 class Server:
     """The server's own process: it forks, counts, and knows when to leave; it runs no command."""
 
-    def __init__(self, place: Place, lock: FileLock, settings: dict[str, object]) -> None:
-        """Take the clone's place, whose lock is held already, and its settings."""
+    def __init__(
+        self, place: Place, lock: FileLock, settings: dict[str, object], umask: int
+    ) -> None:
+        """Take the clone's place, whose lock is held already, its settings, the starter's umask."""
         self._place = place
+        self._umask = umask
         self._lock = lock
         self._held = _identity(place.lock)
         self._idle_s = _number(settings, "idle_s", SERVER_IDLE_S)
@@ -123,6 +126,7 @@ class Server:
         if self._worker is None and time.monotonic() >= self._worker_due:
             self._worker_due = time.monotonic() + WORKER_AGAIN_S
             ear, self._wake = os.pipe()
+            os.set_blocking(self._wake, False)  # a stopped worker stops nobody else
             self._worker = self._fork(lambda: self._work(ear))
             os.close(ear)
 
@@ -167,6 +171,7 @@ class Server:
         from grit.daemon import worker
 
         os.setpgid(0, 0)
+        os.umask(self._umask)  # it writes to the repository, as a command does
         self._listener.close()
         common = os.path.dirname(self._place.folder)
         os._exit(worker.run(common, os.environ, lambda said: self._board.write(_WORKER, said), ear))
@@ -280,7 +285,7 @@ def main(args: list[str]) -> int:
     """Run the server of the clone whose grit folder is named, if none runs; return its status."""
     foreground = args[:1] == ["--foreground"]
     place = Place(os.path.realpath(args[-1]))
-    _leave_the_caller(place, foreground)
+    umask = _leave_the_caller(place, foreground)
     lock = FileLock(place.lock, wait_ms_max=LOCK_WAIT_MS)
     try:
         lock.acquire()
@@ -294,7 +299,7 @@ def main(args: list[str]) -> int:
     try:
         settings = _settings(place)
         _warm_up()
-        server = Server(place, lock, settings)
+        server = Server(place, lock, settings, umask)
     except (OSError, GritError) as error:
         say(f"not started: {error}")
         return 1
@@ -302,19 +307,23 @@ def main(args: list[str]) -> int:
     return server.serve()
 
 
-def _leave_the_caller(place: Place, foreground: bool) -> None:
-    """Keep nothing of who started this: no directory, no open file, and mostly no session."""
+def _leave_the_caller(place: Place, foreground: bool) -> int:
+    """Keep nothing of who started this: no directory, no open file, and mostly no session.
+
+    Return its umask.
+    """
     os.closerange(3, max(os.sysconf("SC_OPEN_MAX"), 4096))
     os.chdir("/")
-    os.umask(0o077)
+    umask = os.umask(0o077)
     if foreground:
-        return
+        return umask
     with suppress(OSError):
         os.setsid()
     with suppress(OSError):
         log = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 2)
         os.close(log)
+    return umask
 
 
 def say(text: str) -> None:

@@ -90,7 +90,7 @@ class Watcher:
             self._poll(f"the repository lies on a network file system ({kind})")
         else:
             self._start()
-        self._ids = _ids(self._repository)
+        self._ids = positions(self._repository)
         self._due = time.monotonic() + self._spans_s[self.mode]
         return self
 
@@ -133,7 +133,7 @@ class Watcher:
         if self.mode == "events":
             # First watch, then look: what comes in between is reported.
             self._cover()
-        ids = _ids(self._repository)
+        ids = positions(self._repository)
         moved, self._ids = ids != self._ids, ids
         now = time.monotonic()
         self._due = now + self._spans_s[self.mode]
@@ -267,8 +267,11 @@ def _inode(path: str, unknown: tuple[int, int] | None = None) -> tuple[int, int]
     return found.st_dev, found.st_ino
 
 
-def _ids(repository: Repository) -> list[str]:
-    """Return where the logs and what was fetched of others stand; a failure is a state as well."""
+def positions(repository: Repository) -> list[str]:
+    """Return where the logs and what was fetched of others stand; a failure is a state as well.
+
+    One line each: the log's ref, for what was fetched the remote, and the object id.
+    """
     found = []
     for ref in _LOGS:
         try:
