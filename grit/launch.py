@@ -64,6 +64,12 @@ def _may_be_served(args: list[str]) -> bool:
         return False
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         return False  # a stream was closed: its number would become the connection's
+    for fd in (0, 1, 2):
+        try:
+            if os.tcgetpgrp(fd) != os.getpgrp():
+                return False  # in the background the terminal stops who reads: this process
+        except OSError:
+            pass  # no terminal, or not that of this session
     # What starts and stops the server is not run by it.
     return args[:1] != ["daemon"] or args[1:2] in (["status"], ["notify"])
 
@@ -127,6 +133,13 @@ def _ask(address: str, args: list[str]) -> int | None:
     import _socket
 
     connection: socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        return _talk(connection, address, args)
+    finally:
+        connection.close()
+
+
+def _talk(connection: "socket", address: str, args: list[str]) -> int | None:
     connection.settimeout(GREETING_S)
     connection.connect(address)
     if peer_uid(connection) != os.getuid():
@@ -164,6 +177,9 @@ def _ask(address: str, args: list[str]) -> int | None:
     if answer == RUN_IT_YOURSELF:
         for number, before in caught.items():
             signal.signal(number, before)
+        for number in sent:
+            if number not in (signal.SIGTSTP, signal.SIGCONT):
+                os.kill(os.getpid(), number)  # nobody else is there to follow it
         return None
     if answer:
         return int(answer)
@@ -218,7 +234,7 @@ def _has_terminal() -> bool:
 def _killed(sent: list[int]) -> int:
     """Die as the command did; return a status where it is not known of what."""
     for number in reversed(sent):
-        if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        if number not in (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
     os.write(2, b"grit: the process that ran this command was killed\n")

@@ -14,12 +14,14 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 TIMEOUT_S = 120
+ALONE = {"GRIT_NO_DAEMON": "1"}
+"""Every command is run by its own process."""
 _FENCE = "```"
 _MARK = "--- end of step"
 _TELL = f"step_status=$?; echo; echo '{_MARK}' $step_status"
@@ -78,11 +80,14 @@ class Shell:
 
 
 @contextmanager
-def open_shell(folder: Path) -> Iterator[Shell]:
-    """Yield a shell in a fresh repository below `folder`; it is killed after TIMEOUT_S."""
+def open_shell(folder: Path, environ: Mapping[str, str] = ALONE) -> Iterator[Shell]:
+    """Yield a shell in a fresh repository below `folder`; it is killed after TIMEOUT_S.
+
+    `environ` goes on top of its environment.
+    """
     repository, home = folder / "scratch", folder / "home"
     home.mkdir(parents=True)
-    environment = _environment(home)
+    environment = {**_environment(home), **environ}
     subprocess.run(
         ["git", "init", "-q", "-b", "main", str(repository)], env=environment, check=True
     )
@@ -145,12 +150,12 @@ def agrees(expected: list[str], printed: list[str], ids: dict[str, str]) -> bool
     return found is not None
 
 
-def check_file(path: Path, folder: Path) -> None:
+def check_file(path: Path, folder: Path, environ: Mapping[str, str] = ALONE) -> None:
     """Fail with the first step whose output is not as the file says."""
     found = steps(path.read_text())
     assert found, f"{path.name} has no console block"
     ids: dict[str, str] = {}
-    with open_shell(folder) as shell:
+    with open_shell(folder, environ) as shell:
         for step in found:
             place = f"{path.name}:{step.line}: $ {step.command}"
             lines = shell.run(_WORDS.sub(lambda word: ids.get(word[0], word[0]), step.command))

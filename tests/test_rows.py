@@ -1,6 +1,6 @@
 """Every failure that grit must survive has a named test, which nobody can drop unseen.
 
-Rows 1 to 28 and 32 to 34 are the failures of the trackers before grit, faults 1 to 23 those of
+Rows 1 to 36 are the failures of the trackers before grit, faults 1 to 23 those of
 disks, processes, remotes and hostile input. A test of a row is called `test_row_N_...` (the older
 ones `test_regression_N_...`), one of a fault `test_fault_N_...`.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-ROWS = (*range(1, 29), 32, 33, 34)
+ROWS = range(1, 37)
 FAULTS = range(1, 24)
 _NAME = re.compile(r"test_(row|regression|fault)_(\d+)_\w+")
 
@@ -29,6 +29,8 @@ PARTS = {
     ("row", 32): ("moves_no_log", "storm"),
     ("row", 33): ("packed", "reftable", "head_switched", "made_again"),
     ("row", 34): ("watches", "never_fires", "network"),
+    ("row", 35): ("transcripts", "errors", "streams", "help", "session"),
+    ("row", 36): ("slow", "wakes_up", "killed"),
     ("fault", 4): ("write", "rebuild", "sync", "random", "snapshot", "lease"),
     ("fault", 5): ("call_that_fails", "full_disk", "any_command"),
     ("fault", 6): ("pack_refs", "one_actor"),

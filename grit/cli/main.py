@@ -112,8 +112,11 @@ def main() -> None:
 def program(args: list[str]) -> int:
     """Run a command line in a process that does nothing else, and return its exit status."""
     sys.unraisablehook = _interrupt_again
-    status = run(args)
-    _flush()
+    try:
+        status = run(args)
+        _flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return status
 
 
@@ -163,6 +166,8 @@ def _run(context: Context, args: list[str]) -> int:
         status = PROGRAM.main(args, prog_name="grit", standalone_mode=False, obj=context)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
+    except SystemExit as exit_:  # click's end of a completion
+        return int(exit_.code or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 2

@@ -63,7 +63,8 @@ class Terminal:
         for stream in (self._stdout, self._stderr):
             reconfigure = getattr(stream, "reconfigure", None)
             if reconfigure is not None:
-                reconfigure(errors="backslashreplace")
+                with contextlib.suppress(OSError):  # a full disk: writing says it again
+                    reconfigure(errors="backslashreplace")
         self.is_tty = _is_tty(self._stdout)
         self.stderr_is_tty = _is_tty(self._stderr)
         columns, self.rows = _size(self._stdout, self._environ)

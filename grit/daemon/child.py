@@ -1,14 +1,18 @@
 """One process of the server: waits for a caller, becomes the command, and ends (spec/daemon.md)."""
 
+import atexit
 import fcntl
+import io
 import os
+import resource
 import select
 import signal
 import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, NoReturn
 
 from grit.cli import foreground
@@ -22,6 +26,16 @@ REQUEST_S: Final = 5.0
 _HEAD_BYTES: Final = 8
 _DESCRIPTORS: Final = 4
 _PIECE_BYTES: Final = 1 << 16
+_PEER: Final = (socket.SOL_SOCKET, getattr(socket, "SO_PEERCRED", 0))
+_SO_PEERGROUPS: Final = 59
+_GROUPS_MAX: Final = 256
+_SURROUNDINGS: Final = ("root", "ns/mnt", "ns/net", "ns/pid", "ns/user")
+"""Below /proc/<pid>: what decides which files, remotes and processes there are."""
+_FILES_MIN: Final = 64
+"""A few more files are open here than in a process of the caller's own."""
+_LIMITS: Final = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+_NAMES_OF_ITS_OWN: Final = (b"/dev/fd/", b"/proc/self/", b"/proc/thread-self/")
+"""What names another file in each process: a shell passes <(command) as /dev/fd/63."""
 
 ACCEPTED: Final = "A"
 ENDED: Final = "E"
@@ -39,6 +53,14 @@ class Request(NamedTuple):
     directory: bytes
     args: list[str]
     environ: dict[bytes, bytes]
+
+
+class Caller(NamedTuple):
+    """The process of the launcher, as the system tells it."""
+
+    pid: int
+    gid: int
+    groups: list[int]
 
 
 class Ends(NamedTuple):
@@ -121,22 +143,20 @@ def _converse(
         return
     connection.settimeout(REQUEST_S)
     connection.sendall(GREETING + b"%d" % pid)
-    received = _receive(connection)
-    if received is None:
-        return
-    request, descriptors = received
-    connection.setblocking(True)
-    if not _become(request, descriptors):
-        connection.sendall(RUN_IT_YOURSELF)
-        return
-    if request.args == ["daemon", "notify"]:
-        _tell(report, NOTIFIED, pid)
-        connection.sendall(b"0")
-        return
-    if not practising:
-        _end_with(connection)
     try:
-        status = run(request.args)
+        with _nothing_done():
+            request, descriptors = _receive(connection)
+            connection.setblocking(True)
+            if not practising:
+                become_one_of(caller(connection))
+            _become(request, descriptors)
+        if request.args == ["daemon", "notify"]:
+            _tell(report, NOTIFIED, pid)
+            connection.sendall(b"0")
+            return
+        if not practising:
+            _end_with(connection)
+        status = _run_to_its_end(run, request.args)
     except RunLocally:
         connection.sendall(RUN_IT_YOURSELF)
         return
@@ -144,42 +164,67 @@ def _converse(
     connection.sendall(b"%d" % status)
 
 
+@contextmanager
+def _nothing_done() -> Iterator[None]:
+    """Whatever goes wrong before the command has begun: the caller is to run it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise RunLocally from error
+
+
+def _run_to_its_end(run: Run, args: list[str]) -> int:
+    """Run it and do what Python does at its end."""
+    try:
+        status = run(args)
+    except RunLocally:
+        raise
+    except BaseException:  # noqa: BLE001  # shown as Python itself would show it
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    return status
+
+
 def _tell(report: int, what: str, pid: int, spent_us: int = 0) -> None:
     """Say it in one write, so that what several say does not mix."""
     os.write(report, f"{what} {pid} {spent_us}\n".encode())
 
 
-def _receive(connection: socket.socket) -> tuple[Request, list[int]] | None:
-    """Return a command and its descriptors, None when the caller has gone or sends nonsense."""
+def _receive(connection: socket.socket) -> tuple[Request, list[int]]:
+    """Return a command and its descriptors; raises OSError or ValueError where there is none."""
     room = socket.CMSG_SPACE(_DESCRIPTORS * struct.calcsize("i"))
-    try:
-        data, passed, _flags, _address = connection.recvmsg(_PIECE_BYTES, room)
-    except TimeoutError:
-        return None
+    data, passed, _flags, _address = connection.recvmsg(_PIECE_BYTES, room)
     if len(passed) != 1 or len(data) < _HEAD_BYTES:
-        return None
+        raise ValueError("the caller has gone, or sends something else")
     descriptors = list(struct.unpack(f"{_DESCRIPTORS}i", passed[0][2]))
     size = int.from_bytes(data[:_HEAD_BYTES], "big")
     if size > SERVER_REQUEST_BYTES_MAX:
-        return None
+        raise ValueError("too long")
     pieces = [data[_HEAD_BYTES:]]
     missing = size - len(pieces[0])
     while missing > 0:
         piece = connection.recv(min(missing, _PIECE_BYTES))
         if not piece:
-            return None
+            raise ValueError("the caller has gone")
         pieces.append(piece)
         missing -= len(piece)
     return _read(b"".join(pieces)), descriptors
 
 
 def _read(body: bytes) -> Request:
+    if any(name in body for name in _NAMES_OF_ITS_OWN) or b"/dev/tty\0" in body + b"\0":
+        raise ValueError("a file that only the caller has")
     head, ignored, directory, *words = body.split(b"\0")
     umask, terminal, count = map(int, head.split())
     environ = {}
     for word in words[count:]:
         name, _, value = word.partition(b"=")
-        environ[name] = value
+        if name:  # one without a name can be inherited, but not be set
+            environ[name] = value
     return Request(
         umask=umask,
         terminal=bool(terminal),
@@ -190,19 +235,51 @@ def _read(body: bytes) -> Request:
     )
 
 
-def _become(request: Request, descriptors: list[int]) -> bool:
+def caller(connection: socket.socket) -> Caller | None:
+    """Return who is at the other end, None where the system does not tell."""
+    if sys.platform != "linux":
+        return None
+    pid, _uid, gid = struct.unpack("3i", connection.getsockopt(*_PEER, 12))
+    groups = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _GROUPS_MAX)
+    return Caller(pid, gid, sorted(struct.unpack(f"{len(groups) // 4}i", groups)))
+
+
+def become_one_of(caller: Caller | None) -> None:
+    """Take over the limits and priority of a caller, if this process may.
+
+    Raises RunLocally where it sees another system than the caller does, or has other rights.
+    """
+    if caller is None:
+        return
+    if (caller.gid, caller.groups) != (os.getegid(), sorted(os.getgroups())):
+        raise RunLocally
+    for name in _SURROUNDINGS:
+        if os.readlink(f"/proc/{caller.pid}/{name}") != os.readlink(f"/proc/self/{name}"):
+            raise RunLocally
+    for limit in _LIMITS:
+        limits = resource.prlimit(caller.pid, limit)
+        if limit == resource.RLIMIT_NOFILE and limits[0] < _FILES_MIN:
+            raise RunLocally
+        if limits != resource.getrlimit(limit):
+            resource.setrlimit(limit, limits)
+    priority = os.getpriority(os.PRIO_PROCESS, caller.pid)
+    if priority != os.getpriority(os.PRIO_PROCESS, 0):
+        os.setpriority(os.PRIO_PROCESS, 0, priority)
+
+
+def _become(request: Request, descriptors: list[int]) -> None:
     """Take over the caller's descriptors, directory, environment and so on.
 
-    False when this process would not behave as one that the caller starts: another encoding,
-    other settings of Python, another view of the file system.
+    Raises RunLocally when this process would not behave as one that the caller starts: another
+    encoding, other settings of Python, another view of the file system.
     """
     if interpreter_settings(request.environ) != interpreter_settings(os.environb):
-        return False
+        raise RunLocally
     *streams, directory = descriptors
     os.fchdir(directory)
     os.close(directory)
     if os.getcwdb() != request.directory:
-        return False
+        raise RunLocally
     for number, fd in enumerate(streams):
         os.dup2(fd, number)
         os.close(fd)
@@ -218,7 +295,6 @@ def _become(request: Request, descriptors: list[int]) -> bool:
     _open_streams()
     foreground.served = True
     foreground.terminal = request.terminal
-    return True
 
 
 def interpreter_settings(environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -231,18 +307,23 @@ def interpreter_settings(environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
 
 def _open_streams() -> None:
     """Open the standard streams as Python does when it starts."""
+    unbuffered = sys.stdout.write_through  # PYTHONUNBUFFERED, the same for both
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         before = getattr(sys, name)
-        stream = open(  # noqa: SIM115  # it stays open
+        raw = open(  # noqa: SIM115  # it stays open
             number,
-            "w" if number else "r",
+            "wb" if number else "rb",
+            buffering=0 if number and unbuffered else -1,
+            closefd=False,
+        )
+        stream = io.TextIOWrapper(
+            raw,
             encoding=before.encoding,
             errors=before.errors,
             newline="\n" if number else None,
-            closefd=False,
+            line_buffering=not unbuffered and (name == "stderr" or raw.isatty()),
+            write_through=bool(number and unbuffered),
         )
-        if name == "stderr":
-            stream.reconfigure(line_buffering=True)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 
@@ -250,8 +331,7 @@ def _open_streams() -> None:
 def _end_with(connection: socket.socket) -> None:
     """Let this process be killed when its caller is, as a command of the caller's own would be."""
     if sys.platform == "linux":
-        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        session.caller_pid = struct.unpack("3i", peer)[0]
+        session.caller_pid = struct.unpack("3i", connection.getsockopt(*_PEER, 12))[0]
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
     flags = fcntl.fcntl(connection, fcntl.F_GETFL)

@@ -40,6 +40,8 @@ LOCK_WAIT_MS: Final = 50
 TIMES_KEPT: Final = 1_000
 SPARES: Final = 2
 """Processes that wait for a caller: one is there already while the next is being made."""
+UNUSED_MAX: Final = 20
+"""So many of them in a row that end without a caller mean that there is something wrong."""
 BACKLOG: Final = 128
 WORKER_AGAIN_S: Final = 5.0
 CHANGED: Final = "the installed code has changed"
@@ -65,6 +67,7 @@ class Server:
         self._last_command = time.monotonic()
         self._spares: set[int] = set()
         self._children: set[int] = set()
+        self._unused = 0
         self._times_us: deque[int] = deque(maxlen=TIMES_KEPT)
         self._count = {"accepted": 0, "ended": 0, "notified": 0, "wake_ups": 0}
         self._worker: int | None = None
@@ -188,6 +191,7 @@ class Server:
             if what == child.ACCEPTED:
                 self._count["accepted"] += 1
                 self._last_command = time.monotonic()
+                self._unused = 0
                 self._children.add(int(pid))
                 self._spares.discard(int(pid))
             elif what == child.ENDED:
@@ -219,7 +223,11 @@ class Server:
             if not pid:
                 return
             self._children.discard(pid)
-            self._spares.discard(pid)
+            if pid in self._spares:
+                self._spares.discard(pid)
+                self._unused += 1
+                if self._unused >= UNUSED_MAX:
+                    self._leaving = "processes that wait for a caller end at once"
             if pid == self._worker:
                 self._worker = None
                 os.close(self._wake)
@@ -310,8 +318,13 @@ def main(args: list[str]) -> int:
 def _leave_the_caller(place: Place, foreground: bool) -> int:
     """Keep nothing of who started this: no directory, no open file, and mostly no session.
 
-    Return its umask.
+    Nor the signals that it ignores or has blocked (nohup): each caller has its own. Return its
+    umask.
     """
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     os.closerange(3, max(os.sysconf("SC_OPEN_MAX"), 4096))
     os.chdir("/")
     umask = os.umask(0o077)
