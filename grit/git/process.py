@@ -101,10 +101,12 @@ def start_talking(
     environ: "Mapping[str, str]",
     *,
     detached: bool = False,
+    reports: bool = True,
 ) -> "Popen[bytes]":
     """Start a git command that talks to a remote, from where relative addresses are meant.
 
-    `detached`: without a terminal, so that nothing can ask for a password there.
+    `reports`: its standard output is wanted. `detached`: without a terminal, so that nothing can
+    ask for a password there.
     Raises GitFailed when the program is missing, IoFailed when no process can be started.
     """
     import subprocess
@@ -113,7 +115,7 @@ def start_talking(
         return subprocess.Popen(
             _command(repository.git_dir, arguments),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if reports else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd=repository.worktree or repository.git_dir,
             env=dict(environ),

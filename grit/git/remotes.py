@@ -1,5 +1,6 @@
 """Remotes of the repository and the refspec that records their logs (spec/wal.md)."""
 
+import itertools
 import os
 import re
 from typing import Final, NamedTuple
@@ -11,6 +12,9 @@ from grit.git.repository import Repository
 from grit.git.tracking import tracking_ref
 
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/]*@")
+_PLAIN_NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
+_URL: Final = re.compile(rb"\turl = \S")
+_CONFIG_BYTES_MAX: Final = 1 << 20
 
 
 def list_remotes(config: GitConfig) -> list[str]:
@@ -56,6 +60,27 @@ def find_remote(config: GitConfig, text: str, directory: str = ".") -> Remote:
         text = path
     digest = sha256(without_credentials(text).encode(errors="replace")).hexdigest()
     return Remote(text, f"url-{digest[:16]}", False, os.path.isfile(path))
+
+
+def is_written_down(repository: Repository, name: str) -> bool:
+    """Return whether the clone's own config file plainly has a remote of that name with a URL.
+
+    So a talk can begin before git was asked for its configuration, which nothing can take that
+    away from. False says nothing: included files and odd spellings are git's to read.
+    """
+    try:
+        with open(f"{repository.common_dir}/config", "rb") as file:
+            lines = file.read(_CONFIG_BYTES_MAX).split(b"\n")
+    except OSError:
+        return False
+    header = b'[remote "%s"]' % name.encode(errors="surrogateescape")
+    if not _PLAIN_NAME.fullmatch(name) or header not in lines:
+        return False
+    at = lines.index(header)
+    if lines[at - 1].endswith(b"\\") or lines.count(header) != 1:
+        return False  # a value that goes on, or more than one place to look at
+    section = itertools.takewhile(lambda line: not line.startswith(b"["), lines[at + 1 :])
+    return any(map(_URL.match, section))
 
 
 def without_credentials(address: str) -> str:

@@ -106,11 +106,13 @@ def fetch(
     *,
     prune: bool = False,
     whole: bool = False,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Fetched:
     """Fetch exactly these refspecs, with all objects, whatever the remote's own settings say.
 
     `prune` drops the records, below the right sides of the refspecs, of refs that are gone; `whole`
     completes what was cut off by an earlier shallow fetch, and leaves other history as it is.
+    `meanwhile` is called once git works; when it raises, git is ended.
 
     Raises GitFailed when git is missing, IoFailed when no process can be started.
     """
@@ -136,6 +138,7 @@ def fetch(
         progress,
         f"fetching from {without_credentials(remote)}",
         lambda: _locks(repository.common_dir, (spec.rpartition(":")[2] for spec in refspecs)),
+        meanwhile,
     )
     if talk.status == 0:
         return Fetched(None, False, talk.words, talk.removed)
@@ -244,15 +247,19 @@ def _talk(
     progress: ProgressReporter,
     label: str,
     locks: Callable[[], Iterable[str]],
+    meanwhile: Callable[[], None] | None = None,
 ) -> _Talk:
     """Run git to its end; once more when it met locks, and those of dead processes are removed."""
-    talk = _talk_once(repository, arguments, environ, progress, label)
+    # Git's own words are looked at, so they must be in one language; the server's are as they are.
+    english = {**environ, "LC_ALL": "C"}
+    talk = _talk_once(repository, arguments, english, progress, label, meanwhile)
     if talk.status == 0 or _LOCKED not in talk.words:
         return talk
     from grit.git.leftovers import clear
 
     removed = tuple(clear(locks()))
-    return _talk_once(repository, arguments, environ, progress, label)._replace(removed=removed)
+    talk = _talk_once(repository, arguments, english, progress, label)
+    return talk._replace(removed=removed)
 
 
 def _talk_once(
@@ -261,26 +268,50 @@ def _talk_once(
     environ: Mapping[str, str],
     progress: ProgressReporter,
     label: str,
+    meanwhile: Callable[[], None] | None = None,
 ) -> _Talk:
     """Run git to its end and report its progress."""
-    import threading
-
-    # Git's own words are looked at, so they must be in one language; the server's are as they are.
-    process = start_talking(repository, arguments, {**environ, "LC_ALL": "C"})
-    assert process.stdout is not None and process.stderr is not None
+    # What it reports on its standard output: a fetch nothing, so that nobody has to listen there.
+    reports = arguments[0] != "fetch"
+    process = start_talking(repository, arguments, environ, reports=reports)
+    assert process.stderr is not None
     said: deque[str] = deque(maxlen=_LINES_MAX)
     progress.start(label)
-    listener = threading.Thread(target=_listen, args=(process.stderr, said, progress), daemon=True)
-    listener.start()
+    stdout = b""
     try:
-        stdout = process.stdout.read()
-        listener.join()
+        if meanwhile is not None:
+            _call(meanwhile, process.stderr)
+        if process.stdout is not None:
+            stdout = _hear_both(process.stdout, process.stderr, said, progress)
+        else:
+            _listen(process.stderr, said, progress)
         status = process.wait()
     finally:
         _end(process)
         progress.done()
     missing = any(map(_MISSING.search, said))
     return _Talk(status, stdout.decode(errors="replace"), _words(said), missing)
+
+
+def _call(meanwhile: Callable[[], None], complaints: IO[bytes]) -> None:
+    try:
+        meanwhile()
+    except BaseException:
+        complaints.close()  # nobody will read it
+        raise
+
+
+def _hear_both(
+    reports: IO[bytes], complaints: IO[bytes], said: deque[str], progress: ProgressReporter
+) -> bytes:
+    """Listen to both streams of a process; return what came from the first."""
+    import threading
+
+    listener = threading.Thread(target=_listen, args=(complaints, said, progress), daemon=True)
+    listener.start()
+    heard = reports.read()
+    listener.join()
+    return heard
 
 
 def _silent_end(status: int) -> str:

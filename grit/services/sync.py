@@ -6,6 +6,7 @@ A remote can add to the log and never take from it: what it lost, it gets back.
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed, WalDamaged
@@ -21,6 +22,8 @@ from grit.git.remotes import Remote
 from grit.git.tracking import clear_record, tracking_ref
 from grit.git.transport import Fetched, Pushed, Update
 from grit.services.workspace import Workspace
+from grit.view.reader import ViewReader
+from grit.view.trust import ViewDoubt
 
 _DOUBLINGS_MAX: Final = 4
 
@@ -56,38 +59,39 @@ def sync(
     raises Conflict. Raises GitFailed with the words of git or of the server, IoFailed, WalDamaged,
     Busy; what was received until then stays.
     """
-    place = choose(workspace, remote, directory)
-    if place.bundle and not pull:
-        raise InvalidArgs(f"{place.name} is a file, which can only be pulled from")
-    done = _Session(workspace, place).run(pull=pull, push=push and not place.bundle)
+    session = _Session(workspace, remote, directory)
+    done = session.run(pull=pull, push=push)
     if done.pushed:
         from grit.services.snapshot_upkeep import upkeep
 
-        upkeep(workspace, place)
+        upkeep(workspace, session.remote)
     return done
 
 
 class _Session:
     """One sync with one remote."""
 
-    def __init__(self, workspace: Workspace, remote: Remote) -> None:
+    def __init__(self, workspace: Workspace, remote: str | None, directory: str) -> None:
         self._workspace = workspace
-        self._remote = remote
         self._repository = workspace.repository
+        self._asked = remote, directory
+        early = _early(workspace, remote)
+        self._settled = early is None
+        self.remote = early or choose(workspace, remote, directory)
         self._known: int | None = None
         """Events that were here before the first that was received; None: none was."""
         self._sent = 0
         self._merged = False
-        self._agreed = remotes.load_agreed(self._repository).get(self._remote.tracking)
+        self._agreed = remotes.load_agreed(self._repository).get(self.remote.tracking)
 
     def run(self, *, pull: bool, push: bool) -> Synced:
-        workspace, remote = self._workspace, self._remote
-        if remote.configured and remotes.add_refspec(
-            self._repository, workspace.wal.config, remote.address, workspace.wal.ref
-        ):
-            workspace.notice(f"'git fetch {remote.name}' now brings its issues")
+        workspace = self._workspace
+        if self._settled or not pull:
+            self._settle(pull=pull)
         self._tell(_take_back(workspace))
         theirs = self._fetch()
+        remote = self.remote
+        push = push and not remote.bundle
         if pull:
             self._take_in_recorded()
         attempts = standstills = 0
@@ -131,11 +135,30 @@ class _Session:
             attempts,
         )
 
+    def _settle(self, *, pull: bool = True) -> None:
+        """Ask git for its configuration, and see that a plain `git fetch` brings the log."""
+        workspace = self._workspace
+        if not self._settled:
+            self.remote, self._settled = choose(workspace, *self._asked), True
+        remote = self.remote
+        if remote.bundle and not pull:
+            raise InvalidArgs(f"{remote.name} is a file, which can only be pulled from")
+        if remote.configured and remotes.add_refspec(
+            self._repository, workspace.wal.config, remote.address, workspace.wal.ref
+        ):
+            workspace.notice(f"'git fetch {remote.name}' now brings its issues")
+
+    def _prepare(self) -> None:
+        """Do, while git fetches for the first time, what must be done in any case."""
+        self._settle()
+        with suppress(ViewDoubt, OSError):
+            ViewReader(self._workspace.database).place()
+
     def _fetch(self) -> str | None:
         """Record the remote's head and return it; None when it has no log."""
         from grit.git.refs import GRITE_REF, read_ref
 
-        wal, remote = self._workspace.wal, self._remote
+        wal, remote = self._workspace.wal, self.remote
         missing = self._fetch_ref(wal.ref)
         if missing and wal.ref != GRITE_REF and not self._fetch_ref(GRITE_REF):
             if wal.head() is None:
@@ -159,7 +182,7 @@ class _Session:
         """Fetch one log; return whether the remote has none of that name."""
         from grit.git.refs import refs_below
 
-        remote = self._remote
+        remote = self.remote
         tracking = tracking_ref(remote.tracking, ref)
         spec = f"+{ref}:{tracking}"
         self._tell(clear_record(self._repository, tracking))
@@ -193,9 +216,10 @@ class _Session:
 
         ports = self._workspace.ports
         fetched = fetch(
-            *(self._repository, self._remote.address, specs, ports.environ, ports.progress),
+            *(self._repository, self.remote.address, specs, ports.environ, ports.progress),
             prune=prune,
             whole=whole,
+            meanwhile=None if self._settled else self._prepare,
         )
         self._tell(fetched.removed)
         return fetched
@@ -213,12 +237,12 @@ class _Session:
 
         self._explain(theirs)
         self._count_known(old)
-        other = join.Other(f"the log of {self._remote.name}", theirs)
+        other = join.Other(f"the log of {self.remote.name}", theirs)
         done = join.take_in(workspace, [other], LOCK_WAIT_MS_MAX)
-        if old is None and not self._remote.bundle:
+        if old is None and not self.remote.bundle:
             from grit.services.snapshot_upkeep import fetch_newest
 
-            fetch_newest(workspace, self._remote)
+            fetch_newest(workspace, self.remote)
         self._merged |= "joined" in done
 
     def _take_in_recorded(self) -> None:
@@ -227,7 +251,7 @@ class _Session:
 
         head = self._workspace.wal.head()
         heads = tracked_heads(self._repository, self._workspace.wal.ref).heads
-        heads.pop(self._remote.tracking, None)  # that one is at hand, and taken in as asked for
+        heads.pop(self.remote.tracking, None)  # that one is at hand, and taken in as asked for
         if {head}.issuperset(heads.values()):
             return
         from grit.services import join
@@ -265,14 +289,14 @@ class _Session:
             return
         self._agreed = None
         self._workspace.notice(
-            f"the log of {self._remote.name} was set back or replaced: it does not hold "
+            f"the log of {self.remote.name} was set back or replaced: it does not hold "
             f"{agreed.head[:12]} any more; nothing is lost here, and what it lacks is sent again"
         )
 
     def _push(self, ours: str, theirs: str | None) -> Pushed:
         from grit.git.transport import push
 
-        ports, remote, ref = self._workspace.ports, self._remote, self._workspace.wal.ref
+        ports, remote, ref = self._workspace.ports, self.remote, self._workspace.wal.ref
         (outcome,) = push(
             self._repository, remote.address, [Update(ours, ref)], ports.environ, ports.progress
         )
@@ -284,7 +308,7 @@ class _Session:
 
     def _check_refusal(self, outcome: Pushed, *, pull: bool) -> None:
         """Raise unless it is worth while to fetch, join and push again."""
-        name = self._remote.name
+        name = self.remote.name
         if not outcome.moved:
             raise self._refused(outcome)
         if not pull:
@@ -294,9 +318,9 @@ class _Session:
 
     def _refused(self, outcome: Pushed) -> GitFailed:
         return GitFailed(
-            f"cannot push to {self._remote.name}: {outcome.words}\n"
+            f"cannot push to {self.remote.name}: {outcome.words}\n"
             "nothing is lost here: the events stay, and the next sync sends them",
-            remote=self._remote.name,
+            remote=self.remote.name,
         )
 
     def _wait(self, attempt: int, round_s: float) -> None:
@@ -332,20 +356,35 @@ class _Session:
             return
         agreed = remotes.Agreed(theirs, place.event_count)
         try:
-            remotes.save_agreed(self._repository, self._remote.tracking, agreed)
+            remotes.save_agreed(self._repository, self.remote.tracking, agreed)
         except OSError as error:
             self._workspace.notice(f"synced, but not noted: {error.strerror}")
 
 
-def choose(workspace: Workspace, remote: str | None = None, directory: str = ".") -> Remote:
-    """Return the remote that is named, or the one to sync with; raise GitFailed without one."""
+def _early(workspace: Workspace, remote: str | None) -> Remote | None:
+    """Return the remote that `choose` will return, where that is plain before git was asked.
+
+    Whether it is a bundle is not known yet.
+    """
+    name = remote or _chosen(workspace) or "origin"
+    if not remotes.is_written_down(workspace.repository, name):
+        return None
+    return Remote(name, name, True, False)
+
+
+def _chosen(workspace: Workspace) -> str | None:
     from grit.git.actors import load_config
 
+    table = load_config(workspace.repository).get("sync")
+    chosen = table.get("remote") if isinstance(table, dict) else None
+    return None if chosen is None else str(chosen)
+
+
+def choose(workspace: Workspace, remote: str | None = None, directory: str = ".") -> Remote:
+    """Return the remote that is named, or the one to sync with; raise GitFailed without one."""
     config = workspace.wal.config
     if remote is None:
-        table = load_config(workspace.repository).get("sync")
-        chosen = table.get("remote") if isinstance(table, dict) else None
-        remote = remotes.sync_remote(config, None if chosen is None else str(chosen))
+        remote = remotes.sync_remote(config, _chosen(workspace))
     if remote is None:
         raise GitFailed("there is no remote to sync with: 'git remote add origin URL' adds one")
     return remotes.find_remote(config, remote, directory)

@@ -2,10 +2,12 @@
 
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from grit.git.remotes import is_written_down
 from grit.git.repository import Repository, discover
 from grit.git.transport import Update, fetch, push, remote_refs
 
@@ -96,3 +98,64 @@ def test_a_mirror_can_be_pushed_to(pair: tuple[Repository, Path]) -> None:
     git(bare, "update-ref", "refs/heads/main", commit(bare))
     assert push(here, "origin", [Update(commit(Path(here.git_dir)), REF)], os.environ)[0].done
     assert git(bare, "rev-parse", "refs/heads/main")
+
+
+def test_what_fails_while_git_fetches_ends_git(pair: tuple[Repository, Path]) -> None:
+    """No git is left behind when what is done meanwhile fails; done in time, it costs nothing."""
+    here, bare = pair
+    git(bare, "update-ref", REF, commit(bare))
+    spec = [f"+{REF}:refs/grit-remotes/origin/wal"]
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(here, "origin", spec, os.environ, meanwhile=fail)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    called: list[int] = []
+    assert (
+        fetch(here, "origin", spec, os.environ, meanwhile=partial(called.append, 1)).failed is None
+    )
+    assert called == [1]
+    assert fetch(
+        here, "../nowhere.git", spec, os.environ, meanwhile=lambda: called.append(2)
+    ).failed
+    assert called == [1, 2]
+
+
+PLAIN = '[remote "origin"]\n\turl = ../bare.git\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        (PLAIN, True),
+        (f"[core]\n\tbare = false\n{PLAIN}[branch]\n", True),
+        ("", False),
+        (PLAIN.replace("origin", "Origin"), False),
+        (PLAIN.replace("url =", "pushurl ="), False),
+        (PLAIN.replace("../bare.git", ""), False),
+        (PLAIN.replace("../bare.git", "\n"), False),
+        ('[remote "origin"]\n[remote "other"]\n\turl = x\n', False),
+        (f"{PLAIN}{PLAIN}", False),
+        (f"[core]\n\teditor = vi \\\n{PLAIN}", False),
+        (PLAIN.replace("\t", "\t;"), False),
+        (f"# {PLAIN}", False),
+        (PLAIN.replace("\n", "\r\n"), False),
+    ],
+)
+def test_a_remote_that_is_written_down_is_one_for_git_too(
+    pair: tuple[Repository, Path], text: str, known: bool
+) -> None:
+    """What the config file plainly says is what git says; anything else is left to git."""
+    here, _ = pair
+    config = Path(here.common_dir, "config")
+    config.write_text(text)
+    assert is_written_down(here, "origin") is known
+    if known:
+        assert git(Path(here.git_dir), "config", "remote.origin.url") == "../bare.git"
+    assert not is_written_down(here, "../bare.git")
+    assert not is_written_down(here, "")
+    config.unlink()
+    assert not is_written_down(here, "origin")

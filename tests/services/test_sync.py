@@ -1,6 +1,7 @@
 """Sync over a path: nothing lost, one truth, whatever a remote does (spec/sync.md)."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -358,3 +359,37 @@ def test_a_fetched_head_that_could_not_be_read_is_taken_in_later(team: Team) -> 
         assert "by one" not in done.out
     (team.folder / "aside").rename(place)
     assert titles(two) == ["by one", "by two"]
+
+
+def test_a_sync_with_nothing_to_do_runs_git_twice(team: Team, tmp_path: Path) -> None:
+    """The fetch comes first, so that the configuration is read while it runs."""
+    one = team.clone("one")
+    ok(one, "new", "first")
+    sync(one)
+    notes, real = tmp_path / "notes", shutil.which("git")
+    program = tmp_path / "bin/git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$*" >>{notes}\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    environ = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    assert grit(one, "sync", environ=environ).status == 0
+    words = [set(line.split()) for line in notes.read_text().splitlines()]
+    assert len(words) == 2
+    assert {"fetch", "config"} <= words[0] | words[1]
+
+
+@pytest.mark.parametrize("words", [(), ("--remote", "origin")])
+def test_a_folder_that_is_named_like_a_remote_is_none(team: Team, words: tuple[str, ...]) -> None:
+    """Without a remote "origin" nothing is taken from a folder of that name unless it is asked."""
+    one, two = team.clone("one"), team.clone("two")
+    ok(one, "new", "first")
+    sync(one)
+    git(team.folder, "clone", "-q", "--mirror", str(team.bare), str(two / "origin"))
+    git(two, "remote", "remove", "origin")
+    done = grit(two, "sync", *words)
+    assert (done.status == 0) is bool(words)
+    tracked = git(two, "for-each-ref", "--format=%(refname)", "refs/grit-remotes/")
+    assert "/origin/" not in tracked
+    if not words:
+        assert "there is no remote" in done.err
+        assert tracked == ""
