@@ -9,13 +9,15 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import Final
 
 import grit
+from grit.cli import edit
 from grit.cli.main import program
 from grit.core.errors import Busy, GritError, NotFound
 from grit.core.limits import (
@@ -26,10 +28,13 @@ from grit.core.limits import (
 )
 from grit.daemon import child
 from grit.daemon.board import Board
+from grit.git import gitconfig
 from grit.git.filelock import FileLock
+from grit.git.repository import Repository, discover
 from grit.services import listing, server_place
 from grit.services.server_place import Place, State
 from grit.services.workspace import Workspace
+from grit.services.write import rehearse
 from grit.view.reader import ViewReader
 from grit.view.trust import ViewDoubt
 
@@ -45,6 +50,12 @@ UNUSED_MAX: Final = 20
 BACKLOG: Final = 128
 WORKER_AGAIN_S: Final = 5.0
 CHANGED: Final = "the installed code has changed"
+LATE: Final = (
+    "subprocess", "threading", "difflib", "json", "tomllib", "tabulate", "dulwich.objects",
+    "lmdb._envid",
+)  # fmt: skip
+"""What commands import while they run."""
+_M_MMAP_THRESHOLD: Final = -3
 _SERVER, _WORKER = 0, 1
 _SOCKET_BYTES_MAX: Final = 100
 
@@ -60,6 +71,7 @@ class Server:
         self._umask = umask
         self._lock = lock
         self._held = _identity(place.lock)
+        self._repository = _repository(place)
         self._idle_s = _number(settings, "idle_s", SERVER_IDLE_S)
         self._board = Board(2)
         self._code = [(paths, _stamps(paths)) for paths in (_code_folders(), _code_files())]
@@ -121,6 +133,9 @@ class Server:
 
     def _keep_ready(self) -> None:
         """Have one process wait for the next caller, and one work in the background."""
+        if self._repository is not None:
+            with suppress(GritError):
+                gitconfig.remembered = gitconfig.remember(self._repository)
         while len(self._spares) < SPARES and len(self._children) < SERVER_CHILDREN_MAX:
             pid = self._fork(self._serve_one)
             if pid is None:
@@ -160,15 +175,13 @@ class Server:
         child.serve_one(ends, lambda: self._is_fresh(self._code[:1]), program, self._practise)
 
     def _practise(self, args: list[str]) -> int:
-        """Run a list without what it does besides reading: the view is taken as it is."""
-        folder, name = os.path.split(os.path.dirname(self._place.folder))
-        if name == ".git":
-            os.chdir(folder)
-            names = vars(listing)
-            refresh, names["refresh"] = names["refresh"], _as_it_is
+        """Run a list and a write without what they do besides reading the view as it is."""
+        if self._repository is None or self._repository.worktree is None:
+            return 0
+        os.chdir(self._repository.worktree)
+        with replaced(listing, "refresh", _as_it_is), replaced(edit, "write", rehearse):
             program(args)
-            names["refresh"] = refresh
-        return 0
+            return program(["new", "Practice"])
 
     def _work(self, ear: int) -> None:
         from grit.daemon import worker
@@ -370,6 +383,16 @@ def _settings(place: Place) -> dict[str, object]:
     return dict(found) if isinstance(found, dict) else {}
 
 
+def _repository(place: Place) -> Repository | None:
+    """Return the clone as most commands find it: from its top folder; None where it has none."""
+    folder, name = os.path.split(os.path.dirname(place.folder))
+    try:
+        return discover(folder, os.environ) if name == ".git" else None
+    except GritError as error:
+        say(error.message)
+        return None
+
+
 def _number(settings: dict[str, object], name: str, default: int) -> int:
     value = settings.get(name, default)
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -385,8 +408,12 @@ def _warm_up() -> None:
         for module in iter_modules(package.__path__, f"{room}."):
             if not module.name.endswith("__main__"):
                 import_module(module.name)
-    for name in ("subprocess", "threading", "difflib", "json", "tomllib", "tabulate"):
+    for name in (*LATE, "ctypes"):
         import_module(name)
+    with suppress(AttributeError, OSError):
+        # Large blocks come from the system zeroed, and go back: LMDB asks for two megabytes each
+        # time, uses little of them, and would else have them cleared by hand.
+        sys.modules["ctypes"].CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
     gc.collect()
     gc.freeze()
 
@@ -469,6 +496,17 @@ def _stamp(path: str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_mtime_ns, found.st_size
+
+
+@contextmanager
+def replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    """Let a module use something else for a while."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
 
 def _as_it_is(workspace: Workspace, **_: object) -> ViewReader:

@@ -1,8 +1,11 @@
 """What grit asks of git's configuration: identity, durability, shared modes, upkeep.
 
-Read once per writing process with one `git config --list` (spec/wal.md, Identity, Durability).
+Read once per writing process with one `git config --list` (spec/wal.md, Identity, Durability);
+a warm process remembers it as long as no file of it changes (spec/daemon.md, Git's configuration).
 """
 
+import os
+import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -90,15 +93,96 @@ class GitConfig(NamedTuple):
         return int(word) if word.isdigit() else 0
 
 
+class Remembered(NamedTuple):
+    """A configuration that was read before, and what tells that git would read the same again."""
+
+    git_dir: str
+    environ: Mapping[str, str]
+    files: Mapping[str, tuple[int, ...] | None]
+    config: GitConfig
+
+    def holds(self, repository: Repository) -> bool:
+        """Whether neither the files nor the environment have changed since."""
+        return (
+            self.git_dir == repository.git_dir
+            and self.environ == _asked(os.environ)
+            and all(_stamp(path) == stamp for path, stamp in self.files.items())
+        )
+
+
+remembered: Remembered | None = None
+"""Set in a warm process alone: a git process takes longer than the rest of a small command."""
+_SETTLED_NS: Final = 2_000_000_000
+"""A file that was written just before it was read may be written again within the same tick."""
+
+
 def load_git_config(repository: Repository) -> GitConfig:
     """Read the configuration as git sees it in this repository; raises GitFailed."""
-    text = output(repository.git_dir, "config", "--list", "-z").decode(errors="surrogateescape")
+    if remembered is not None and remembered.holds(repository):
+        return remembered.config
+    return _read(output(repository.git_dir, "config", "--list", "-z"))[0]
+
+
+def remember(repository: Repository) -> Remembered | None:
+    """Return what `remembered` should be now; raises GitFailed.
+
+    None where includes could depend on something else, and for what was written a moment ago.
+    """
+    if remembered is not None and remembered.holds(repository):
+        return remembered
+    environ = _asked(os.environ)
+    stamps = {path: _stamp(path) for path in _usual_files(repository, environ)}
+    settled_ns = time.time_ns() - _SETTLED_NS
+    if any(stamp is not None and max(stamp[2:]) > settled_ns for stamp in stamps.values()):
+        return None
+    listed = output(repository.git_dir, "config", "--list", "-z", "--show-origin")
+    config, origins = _read(listed, origins=True)
+    known = {"command line:", *(f"file:{path}" for path in stamps)}
+    if not origins <= known or any(key.startswith("include") for key in config.values):
+        return None
+    return Remembered(repository.git_dir, environ, stamps, config)
+
+
+def _read(listed: bytes, *, origins: bool = False) -> tuple[GitConfig, set[str]]:
+    """Return the values, and with `origins` the files that stand before each."""
     values: dict[str, tuple[str, ...]] = {}
-    for item in text.split("\0"):
+    items = listed.decode(errors="surrogateescape").split("\0")
+    found = set(items[:-1:2]) if origins else set()
+    for item in items[1::2] if origins else items:
         key, newline, value = item.partition("\n")
         if key:
             values[key] = (*values.get(key, ()), value if newline else "true")
-    return GitConfig(values)
+    return GitConfig(values), found
+
+
+def _asked(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what of the environment says where git's configuration is, or is part of it."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.startswith("GIT_") or name in ("HOME", "XDG_CONFIG_HOME", "PATH")
+    }
+
+
+def _usual_files(repository: Repository, environ: Mapping[str, str]) -> list[str]:
+    """Return the files that git reads its configuration from, whether they exist or not."""
+    home = environ.get("HOME", "")
+    user = environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    return [
+        environ.get("GIT_CONFIG_SYSTEM", "/etc/gitconfig"),
+        environ.get("GIT_CONFIG_GLOBAL", f"{home}/.gitconfig"),
+        f"{user}/git/config",
+        f"{repository.common_dir}/config",
+        f"{repository.git_dir}/config.worktree",
+    ]
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def identity(

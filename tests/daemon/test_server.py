@@ -45,6 +45,44 @@ def test_the_launcher_imports_nothing(warm: Clone) -> None:
     assert launch.SERVER_LINK == server_place.SERVER_LINK
 
 
+def test_a_warm_process_has_imported_all(git_repository: Path) -> None:
+    """The commands that are used most import nothing any more when they are served."""
+    commands = [["new", "One"], ["ls"], ["ls", "--json"], ["ready"], ["log"], ["search", "one"]]
+    probe = (
+        "import os, sys\n"
+        "from grit.cli.main import run\n"
+        "from grit.daemon.server import _warm_up\n"
+        "_warm_up(); run(['init']); before = set(sys.modules)\n"
+        f"for command in {commands}: run(command)\n"
+        "print(sorted(set(sys.modules) - before))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        cwd=git_repository,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done
+
+
+def test_practice_leaves_no_trace(warm: Clone) -> None:
+    """What a waiting process runs for nobody stores nothing and changes nothing."""
+    warm.alone("new", "One")
+    subprocess.run(["git", "-C", str(warm.folder), "pack-refs", "--all"], check=True)
+
+    def everything() -> dict[str, bytes]:
+        found = (path for path in warm.folder.rglob("*") if path.is_file())
+        own = ("server-", "lock.mdb")  # the second: who reads the view just now
+        return {str(path): path.read_bytes() for path in found if not path.name.startswith(own)}
+
+    before = everything()
+    warm.up()
+    time.sleep(1)
+    assert everything() == before
+    assert titles(warm) == ["One"]
+
+
 def test_a_served_command_does_the_same(warm: Clone) -> None:
     """What is written by the server is in the log, and its answer is that of the plain command."""
     warm.up()
