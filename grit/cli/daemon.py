@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, cast
 
 import click
 
 from grit.cli.context import Context, GritCommand
 from grit.cli.main import LazyGroup
+from grit.cli.table import counted
 from grit.cli.terminal import absolute_time, relative_time
 from grit.core.errors import GitFailed
 from grit.core.escape import escape
@@ -136,22 +137,78 @@ def _used(pids: list[int]) -> State:
 
 def _lines(data: State, verbose: bool, now_ms: int) -> Iterator[str]:
     worker = cast(State, data["worker"])
-    mode = data["mode"] or "starting"
     reason = f" ({worker['reason']})" if worker.get("reason") else ""
-    yield f"running (pid {data['pid']}, grit {data['version']}), watching by {mode}{escape(reason)}"
-    if not verbose:
-        return
-    started = cast(int, data["started_ts"])
-    yield f"  started     {absolute_time(started)} ({relative_time(started, now_ms)})"
-    yield f"  leaves      after {cast(int, data['idle_left_ms']) // 1000} s without a command"
-    yield f"  commands    {data['commands']}, {data['running_now']} running"
+    mode = f"watching by {data['mode']}{reason}" if data["mode"] else "not watching yet"
+    yield escape(f"running (pid {data['pid']}, grit {data['version']}), {mode}")
+    for problem in cast(list[State], worker.get("health", [])):
+        yield escape(f"  problem     {problem['message']}")
+    sync = cast(State, worker.get("sync", {}))
+    if verbose or sync.get("circuit", "closed") != "closed":
+        yield from _table(_sync_rows(sync, now_ms))
+    if verbose:
+        yield from _table(_server_rows(data, now_ms))
+        yield from _table(_worker_rows(worker, now_ms))
+
+
+def _table(rows: Iterable[tuple[str, object]]) -> Iterator[str]:
+    return (escape(f"  {name:<11} {value}") for name, value in rows)
+
+
+def _server_rows(data: State, now_ms: int) -> Iterator[tuple[str, object]]:
+    yield "started", _when(data["started_ts"], now_ms)
+    yield "leaves", f"after {cast(int, data['idle_left_ms']) // 1000} s without a command"
+    commands = f"{data['commands']} served, {data['running_now']} running"
     if data["p50_us"] is not None:
         p50, p95 = cast(int, data["p50_us"]) / 1000, cast(int, data["p95_us"]) / 1000
-        yield f"  times       {p50:.1f} ms p50, {p95:.1f} ms p95"
+        commands += f"; {p50:.1f} ms p50, {p95:.1f} ms p95"
+    yield "commands", commands
+    yield "notified", counted(cast(int, data["notified"]), "time")
     if data["memory_bytes"] is not None:
-        yield f"  memory      {cast(int, data['memory_bytes']) / 2**20:.1f} MiB"
-        yield f"  CPU         {data['cpu_s']} s"
-    yield f"  wake-ups    {data['wake_ups']}"
+        yield "memory", f"{cast(int, data['memory_bytes']) / 2**20:.1f} MiB"
+        yield "CPU", f"{data['cpu_s']} s"
+    yield "wake-ups", data["wake_ups"]
+
+
+def _worker_rows(worker: State, now_ms: int) -> Iterator[tuple[str, object]]:
+    if not worker:
+        yield "worker", "none yet"
+        return
+    yield "worker", f"pid {worker['pid']}, {worker['wake_ups']} wake-ups"
+    paths = cast(list[str], worker["paths"])
+    more = cast(int, worker["path_count"]) - len(paths)
+    yield "watched", ", ".join(paths) + (f" and {more} more" if more else "")
+    yield (
+        "events",
+        f"{worker['raw_events']} raw, {worker['runs']} runs, {worker['mutations']} moves",
+    )
+    yield "last event", _when(worker["last_event_ts"], now_ms)
+    yield "last run", _when(worker["last_run_ts"], now_ms)
+    for name, value in cast(State, worker["settings"]).items():
+        yield "setting", f"{name} = {value}"
+
+
+def _sync_rows(sync: State, now_ms: int) -> Iterator[tuple[str, object]]:
+    last = cast(State | None, sync.get("last"))
+    if last is None:
+        yield "last sync", "none"
+    elif last["ok"]:
+        yield (
+            "last sync",
+            (f"{_when(last['ts'], now_ms)}: received {last['received']}, sent {last['sent']}"),
+        )
+    else:
+        yield "last sync", f"{_when(last['ts'], now_ms)}: failed: {last['error']}"
+    if sync.get("failures"):
+        retry = cast(int | None, sync["retry_ts"])
+        again = f"; tried again {relative_time(retry, now_ms)}" if retry else ""
+        yield "circuit", f"{sync['circuit']}, {sync['failures']} failures in a row{again}"
+
+
+def _when(ts_unix_ms: object, now_ms: int) -> str:
+    if ts_unix_ms is None:
+        return "never"
+    at = cast(int, ts_unix_ms)
+    return f"{absolute_time(at)} ({relative_time(at, now_ms)})"
 
 
 daemon: Final = LazyGroup(

@@ -1,42 +1,31 @@
 """The command server of one clone: a warm process that forks for each command (spec/daemon.md)."""
 
-import gc
-import hashlib
 import os
 import select
 import signal
-import socket
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from importlib import import_module
-from pkgutil import iter_modules
-from types import ModuleType
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import grit
-from grit.cli import edit
 from grit.cli.main import program
-from grit.core.errors import Busy, GritError, NotFound
+from grit.core.errors import Busy, GritError
 from grit.core.limits import (
     SERVER_CHILDREN_MAX,
     SERVER_IDLE_S,
     SERVER_LOG_BYTES_MAX,
     SERVER_STOP_MS_MAX,
 )
-from grit.daemon import child
+from grit.daemon import child, code, door
 from grit.daemon.board import Board
+from grit.daemon.practice import practise
 from grit.git import gitconfig
 from grit.git.filelock import FileLock
 from grit.git.repository import Repository, discover
-from grit.services import listing, server_place
+from grit.services import server_place
 from grit.services.server_place import Place, State
-from grit.services.workspace import Workspace
-from grit.services.write import rehearse
-from grit.view.reader import ViewReader
-from grit.view.trust import ViewDoubt
 
 TICK_S: Final = 10.0
 """How often the server looks whether the clone, its own lock and its own code are still there."""
@@ -47,17 +36,9 @@ SPARES: Final = 2
 """Processes that wait for a caller: one is there already while the next is being made."""
 UNUSED_MAX: Final = 20
 """So many of them in a row that end without a caller mean that there is something wrong."""
-BACKLOG: Final = 128
 WORKER_AGAIN_S: Final = 5.0
 CHANGED: Final = "the installed code has changed"
-LATE: Final = (
-    "subprocess", "threading", "difflib", "json", "tomllib", "tabulate", "dulwich.objects",
-    "lmdb._envid",
-)  # fmt: skip
-"""What commands import while they run."""
-_M_MMAP_THRESHOLD: Final = -3
 _SERVER, _WORKER = 0, 1
-_SOCKET_BYTES_MAX: Final = 100
 
 
 class Server:
@@ -70,11 +51,11 @@ class Server:
         self._place = place
         self._umask = umask
         self._lock = lock
-        self._held = _identity(place.lock)
+        self._held = door.identity(place.lock)
         self._repository = _repository(place)
         self._idle_s = _number(settings, "idle_s", SERVER_IDLE_S)
         self._board = Board(2)
-        self._code = [(paths, _stamps(paths)) for paths in (_code_folders(), _code_files())]
+        self._code = code.stamps()
         self._started_ms = time.time_ns() // 1_000_000
         self._last_command = time.monotonic()
         self._spares: set[int] = set()
@@ -95,7 +76,7 @@ class Server:
         signal.set_wakeup_fd(signals, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
-        self._listener, self._address = _listen(place)
+        self._listener, self._address = door.listen(place)
 
     def serve(self) -> int:
         """Take commands until there is a reason to leave; return the exit status."""
@@ -104,11 +85,11 @@ class Server:
         waiting.register(self._reports, select.POLLIN)
         waiting.register(self._signals, select.POLLIN)
         self._keep_ready()
-        _link(self._place, self._address)
+        door.link(self._place, self._address)
         tick = time.monotonic()
         while not self._leaving:
             self._board.write(_SERVER, self._own_state())
-            due = min(TICK_S, self._idle_left())
+            due = TICK_S if self._children else min(TICK_S, self._idle_left())
             waiting.poll(max(0.0, due) * 1000)
             self._count["wake_ups"] += 1
             self._read_reports()
@@ -172,16 +153,12 @@ class Server:
 
     def _serve_one(self) -> None:
         ends = child.Ends(self._listener, self._alive, self._report)
-        child.serve_one(ends, lambda: self._is_fresh(self._code[:1]), program, self._practise)
-
-    def _practise(self, args: list[str]) -> int:
-        """Run a list and a write without what they do besides reading the view as it is."""
-        if self._repository is None or self._repository.worktree is None:
-            return 0
-        os.chdir(self._repository.worktree)
-        with replaced(listing, "refresh", _as_it_is), replaced(edit, "write", rehearse):
-            program(args)
-            return program(["new", "Practice"])
+        child.serve_one(
+            ends,
+            lambda: code.is_fresh(self._code[:1]),
+            program,
+            lambda args: practise(self._repository, args),
+        )
 
     def _work(self, ear: int) -> None:
         from grit.daemon import worker
@@ -209,6 +186,7 @@ class Server:
                 self._spares.discard(int(pid))
             elif what == child.ENDED:
                 self._count["ended"] += 1
+                self._last_command = time.monotonic()
                 self._times_us.append(int(spent_us))
                 self._wake_worker()
             elif what == child.NOTIFIED:
@@ -216,12 +194,8 @@ class Server:
                 self._wake_worker()
             elif what == child.STALE:
                 self._leaving = CHANGED
-        if not self._is_fresh(self._code):
+        if not code.is_fresh(self._code):
             self._leaving = CHANGED
-
-    @staticmethod
-    def _is_fresh(code: list[tuple[list[str], list[tuple[int, int]]]]) -> bool:
-        return all(_stamps(paths) == stamps for paths, stamps in code)
 
     def _wake_worker(self) -> None:
         with suppress(OSError):
@@ -250,17 +224,17 @@ class Server:
 
     def _look_around(self) -> None:
         _bound_log(self._place.log)
-        if _identity(self._place.lock) != self._held:
+        if door.identity(self._place.lock) != self._held:
             self._leaving = "the lock or the repository is gone"
-        elif not os.path.exists(self._address) or _target(self._place) != self._address:
+        elif not os.path.exists(self._address) or door.target(self._place) != self._address:
             self._leaving = "the socket is gone"
-        elif not self._is_fresh(self._code):
+        elif not code.is_fresh(self._code):
             self._leaving = CHANGED
 
     def _leave(self) -> None:
         """Take no more commands; those that run go on, and end by themselves."""
         say(f"leaving: {self._leaving}")
-        if _target(self._place) == self._address:
+        if door.target(self._place) == self._address:
             with suppress(OSError):
                 os.unlink(self._place.link)
         with suppress(OSError):
@@ -319,7 +293,7 @@ def main(args: list[str]) -> int:
         return 1
     try:
         settings = _settings(place)
-        _warm_up()
+        code.warm_up()
         server = Server(place, lock, settings, umask)
     except (OSError, GritError) as error:
         say(f"not started: {error}")
@@ -399,121 +373,3 @@ def _number(settings: dict[str, object], name: str, default: int) -> int:
         return value
     say(f"daemon.{name} is a whole number above 0; {default} is used")
     return default
-
-
-def _warm_up() -> None:
-    """Import what commands import, and keep the garbage collector off it."""
-    for room in ("grit.core", "grit.git", "grit.view", "grit.services", "grit.cli", "grit.daemon"):
-        package = import_module(room)
-        for module in iter_modules(package.__path__, f"{room}."):
-            if not module.name.endswith("__main__"):
-                import_module(module.name)
-    for name in (*LATE, "ctypes"):
-        import_module(name)
-    with suppress(AttributeError, OSError):
-        # Large blocks come from the system zeroed, and go back: LMDB asks for two megabytes each
-        # time, uses little of them, and would else have them cleared by hand.
-        sys.modules["ctypes"].CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
-    gc.collect()
-    gc.freeze()
-
-
-def _listen(place: Place) -> tuple[socket.socket, str]:
-    """Listen on this clone's socket; raises OSError. Only this user gets there."""
-    folder = _runtime_folder()
-    name = hashlib.sha256(os.fsencode(place.folder)).hexdigest()[:16]
-    address = f"{folder}/{name}.sock"
-    with suppress(FileNotFoundError):
-        os.unlink(address)  # of one that was killed: the lock is ours
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(address)
-    os.chmod(address, 0o600)
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    return listener, address
-
-
-def _runtime_folder() -> str:
-    """Return a private folder with a short name; raises OSError when somebody else has it."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    choices = [f"{runtime}/grit"] if os.path.isabs(runtime) else []
-    choices = [path for path in choices if len(os.fsencode(path)) < _SOCKET_BYTES_MAX - 24]
-    for folder in (*choices, f"/tmp/grit-{os.getuid()}"):
-        try:
-            os.mkdir(folder, 0o700)
-        except FileExistsError:
-            pass
-        except OSError:
-            continue
-        found = os.lstat(folder)
-        if found.st_uid == os.getuid() and found.st_mode & 0o170777 == 0o040700:
-            return folder
-    raise OSError(f"no private folder for a socket: /tmp/grit-{os.getuid()} is not ours alone")
-
-
-def _link(place: Place, address: str) -> None:
-    """Tell where the socket is, in one step."""
-    new = f"{place.link}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(new)
-    os.symlink(address, new)
-    os.replace(new, place.link)
-
-
-def _target(place: Place) -> str | None:
-    try:
-        return os.readlink(place.link)
-    except OSError:
-        return None
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _code_files() -> list[str]:
-    """The files of the program itself that this process has loaded."""
-    found = (module.__file__ for name, module in sys.modules.items() if name.startswith("grit"))
-    return sorted(path for path in found if path)
-
-
-def _code_folders() -> list[str]:
-    """The folders of them: a few looks tell most changes, not those of a file in its place."""
-    return sorted({os.path.dirname(path) for path in _code_files()})
-
-
-def _stamps(paths: list[str]) -> list[tuple[int, int]]:
-    return [_stamp(path) for path in paths]
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
-
-
-@contextmanager
-def replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
-    """Let a module use something else for a while."""
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
-
-
-def _as_it_is(workspace: Workspace, **_: object) -> ViewReader:
-    """Stand in for `refresh`; raises NotFound where that would have to do something."""
-    reader = ViewReader(workspace.database)
-    try:
-        reader.place()
-    except ViewDoubt as doubt:
-        raise NotFound(str(doubt)) from doubt
-    return reader

@@ -14,7 +14,7 @@ from grit.core.errors import GritError
 from grit.core.limits import FLUSH_MS_MAX
 from grit.core.pacing import Circuit, Gathered, gather
 from grit.daemon.health import look
-from grit.daemon.place import find_home, lasting
+from grit.daemon.home import find_home, lasting
 from grit.daemon.sync_process import Outcome, SyncProcess
 from grit.daemon.syncs import Syncs, Timing, noise, now_ms, wall_ms
 from grit.daemon.troubles import Troubles, refuse, words

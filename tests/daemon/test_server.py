@@ -51,8 +51,8 @@ def test_a_warm_process_has_imported_all(git_repository: Path) -> None:
     probe = (
         "import os, sys\n"
         "from grit.cli.main import run\n"
-        "from grit.daemon.server import _warm_up\n"
-        "_warm_up(); run(['init']); before = set(sys.modules)\n"
+        "from grit.daemon.code import warm_up\n"
+        "warm_up(); run(['init']); before = set(sys.modules)\n"
         f"for command in {commands}: run(command)\n"
         "print(sorted(set(sys.modules) - before))\n"
     )
