@@ -307,7 +307,7 @@ def interpreter_settings(environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
 
 def _open_streams() -> None:
     """Open the standard streams as Python does when it starts."""
-    unbuffered = sys.stdout.write_through  # PYTHONUNBUFFERED, the same for both
+    unbuffered = getattr(sys.stdout, "write_through", False)  # PYTHONUNBUFFERED, the same for both
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         before = getattr(sys, name)
         raw = open(  # noqa: SIM115  # it stays open

@@ -116,7 +116,7 @@ class Server:
         """Have one process wait for the next caller, and one work in the background."""
         if self._repository is not None:
             with suppress(GritError):
-                gitconfig.remembered = gitconfig.remember(self._repository)
+                gitconfig.remembered = gitconfig.remember(self._repository, os.environ)
         while len(self._spares) < SPARES and len(self._children) < SERVER_CHILDREN_MAX:
             pid = self._fork(self._serve_one)
             if pid is None:

@@ -101,11 +101,11 @@ class Remembered(NamedTuple):
     files: Mapping[str, tuple[int, ...] | None]
     config: GitConfig
 
-    def holds(self, repository: Repository) -> bool:
+    def holds(self, repository: Repository, environ: Mapping[str, str]) -> bool:
         """Whether neither the files nor the environment have changed since."""
         return (
             self.git_dir == repository.git_dir
-            and self.environ == _asked(os.environ)
+            and self.environ == _asked(environ)
             and all(_stamp(path) == stamp for path, stamp in self.files.items())
         )
 
@@ -116,21 +116,24 @@ _SETTLED_NS: Final = 2_000_000_000
 """A file that was written just before it was read may be written again within the same tick."""
 
 
-def load_git_config(repository: Repository) -> GitConfig:
-    """Read the configuration as git sees it in this repository; raises GitFailed."""
-    if remembered is not None and remembered.holds(repository):
+def load_git_config(repository: Repository, environ: Mapping[str, str] | None = None) -> GitConfig:
+    """Read the configuration as git sees it in this repository; raises GitFailed.
+
+    `environ` is that of this process, which git inherits; without it git itself is asked.
+    """
+    if remembered is not None and environ and remembered.holds(repository, environ):
         return remembered.config
     return _read(output(repository.git_dir, "config", "--list", "-z"))[0]
 
 
-def remember(repository: Repository) -> Remembered | None:
+def remember(repository: Repository, environ: Mapping[str, str]) -> Remembered | None:
     """Return what `remembered` should be now; raises GitFailed.
 
     None where includes could depend on something else, and for what was written a moment ago.
     """
-    if remembered is not None and remembered.holds(repository):
+    if remembered is not None and remembered.holds(repository, environ):
         return remembered
-    environ = _asked(os.environ)
+    environ = _asked(environ)
     stamps = {path: _stamp(path) for path in _usual_files(repository, environ)}
     settled_ns = time.time_ns() - _SETTLED_NS
     if any(stamp is not None and max(stamp[2:]) > settled_ns for stamp in stamps.values()):

@@ -66,7 +66,7 @@ class Wal:
         if self._config is None:
             from grit.git.gitconfig import load_git_config
 
-            self._config = load_git_config(self.repository)
+            self._config = load_git_config(self.repository, self._environ)
         return self._config
 
     @property

@@ -33,7 +33,7 @@ def repository(
 
 def kept(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Remembered:
     """Remember the configuration; from then on git is not there to be asked."""
-    found = remember(repository)
+    found = remember(repository, os.environ)
     assert found is not None
     monkeypatch.setattr(gitconfig, "remembered", found)
     return found
@@ -48,10 +48,10 @@ def test_what_is_remembered_is_what_git_says(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same values, without a git process, as long as nothing changes."""
-    fresh = load_git_config(repository)
+    fresh = load_git_config(repository, os.environ)
     kept(repository, monkeypatch)
     monkeypatch.setattr(gitconfig, "output", refuse)
-    assert load_git_config(repository) == fresh
+    assert load_git_config(repository, os.environ) == fresh
     assert fresh.get("user.name") == "Ann"
 
 
@@ -87,14 +87,14 @@ def test_a_changed_file_is_read_again(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, change: object
 ) -> None:
     """A file of the configuration that is changed, or that appears, is seen at once."""
-    before = load_git_config(repository)
+    before = load_git_config(repository, os.environ)
     kept(repository, monkeypatch)
     assert callable(change)
     change(repository)
-    after = load_git_config(repository)
+    after = load_git_config(repository, os.environ)
     assert after != before
     monkeypatch.setattr(gitconfig, "remembered", None)
-    assert load_git_config(repository) == after
+    assert load_git_config(repository, os.environ) == after
 
 
 @pytest.mark.parametrize("name", ["GIT_CONFIG_COUNT", "HOME", "XDG_CONFIG_HOME"])
@@ -104,7 +104,7 @@ def test_another_environment_is_asked_anew(
     """A caller whose environment leads git elsewhere gets what git says there."""
     found = kept(repository, monkeypatch)
     monkeypatch.setenv(name, "0" if name == "GIT_CONFIG_COUNT" else "/nowhere")
-    assert not found.holds(repository)
+    assert not found.holds(repository, os.environ)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_includes_are_not_remembered(repository: Repository, text: str) -> None:
     """What another file may change, or where the clone is, is not remembered."""
     with open(f"{repository.git_dir}/config", "a", encoding="utf-8") as file:
         file.write(text)
-    assert remember(repository) is None
+    assert remember(repository, os.environ) is None
 
 
 def test_what_was_written_a_moment_ago_is_not_remembered(
@@ -123,4 +123,4 @@ def test_what_was_written_a_moment_ago_is_not_remembered(
     """It may be written again within the same tick of the clock."""
     monkeypatch.setattr(gitconfig, "_SETTLED_NS", 2_000_000_000)
     change_user(repository)
-    assert remember(repository) is None
+    assert remember(repository, os.environ) is None
