@@ -70,6 +70,7 @@ def test_practice_leaves_no_trace(warm: Clone) -> None:
     """What a waiting process runs for nobody stores nothing and changes nothing."""
     warm.alone("new", "One")
     subprocess.run(["git", "-C", str(warm.folder), "pack-refs", "--all"], check=True)
+    warm.alone("ls")  # the view knows the packed refs: the worker has nothing to do either
 
     def everything() -> dict[str, bytes]:
         found = (path for path in warm.folder.rglob("*") if path.is_file())
