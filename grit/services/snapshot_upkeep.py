@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from grit.core import limits
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _ANSWER_S_MAX: Final = 30.0
+
+
+def get_ready(workspace: Workspace) -> None:
+    """Open the view that `upkeep` will ask; what is wrong with it shows then."""
+    with suppress(ViewDoubt, OSError):
+        ViewReader(workspace.database).place()
 
 
 def upkeep(workspace: Workspace, remote: Remote) -> Snapshot | None:

@@ -6,7 +6,6 @@ A remote can add to the log and never take from it: what it lost, it gets back.
 import os
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Final, NamedTuple
 
 from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed, WalDamaged
@@ -22,8 +21,6 @@ from grit.git.remotes import Remote
 from grit.git.tracking import clear_record, tracking_ref
 from grit.git.transport import Fetched, Pushed, Update
 from grit.services.workspace import Workspace
-from grit.view.reader import ViewReader
-from grit.view.trust import ViewDoubt
 
 _DOUBLINGS_MAX: Final = 4
 
@@ -151,8 +148,10 @@ class _Session:
     def _prepare(self) -> None:
         """Do, while git fetches for the first time, what must be done in any case."""
         self._settle()
-        with suppress(ViewDoubt, OSError):
-            ViewReader(self._workspace.database).place()
+        # To load it takes longer than all that it does when nothing is new.
+        from grit.services.snapshot_upkeep import get_ready
+
+        get_ready(self._workspace)
 
     def _fetch(self) -> str | None:
         """Record the remote's head and return it; None when it has no log."""
