@@ -28,6 +28,8 @@ T = TypeVar("T")
 _PORTION: Final = 500
 _DOUBTS_MAX: Final = 20
 """How often in a row the view may turn out to be of no use."""
+_WAITS_MAX: Final = 5
+"""How often in a row something may have to wait before it is told why."""
 
 
 class Feed:
@@ -48,6 +50,7 @@ class Feed:
         self._lost: set[EventId] = set()
         self._held: dict[bytes, bytes] = {}
         self._doubts = 0
+        self._waits = 0
         self._told: list[str] = []
         self.behind = False
         """Whether `look` should be called again soon, though nothing moves any more."""
@@ -104,7 +107,8 @@ class Feed:
                 return  # there is no log yet
             self._use(workspace)
             self.behind = self._is_behind(workspace)
-            if not self.behind:
+            self._waits = self._waits + 1 if self.behind else 0
+            if not self.behind or self._waits > _WAITS_MAX:
                 self._tell()
             if self._place.opening != workspace.database.openings:
                 yield from self._rebuilt(workspace)

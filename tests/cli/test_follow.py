@@ -347,6 +347,32 @@ def _open_transactions(folder: Path, pid: int) -> list[Any]:
     return [slot for slot in slots if slot[0] == str(pid) and slot[-1] != "-"]
 
 
+@pytest.mark.parametrize("lacking", ["max_inotify_instances", "max_inotify_watches"])
+def test_row_34_inotify_exhausted(tracker: Path, lacking: str) -> None:
+    """A system that has no watches to give: it says so, looks every few seconds, and sees all."""
+    command = " ".join(f"'{word}'" for word in [*GRIT, "log", "-f", "--json"])
+    shell = f"echo 0 > /proc/sys/user/{lacking} && exec {command}"
+    if subprocess.run(["unshare", "-Ur", "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    with subprocess.Popen(
+        ["unshare", "-Ur", "sh", "-c", shell],
+        cwd=tracker,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        notice = process.stderr.readline()
+        assert "changes are looked for every few seconds" in notice and "limit reached" in notice
+        time.sleep(0.5)
+        ok(tracker, "new", "a")
+        ok(tracker, "new", "b")
+        assert _titles(Following(process).take(2)) == ["a", "b"]
+        process.kill()
+
+
 def test_slow_reader(tracker: Path) -> None:
     """A reader that is slow holds up nobody, and gets everything."""
     with following(tracker, "--json") as log:

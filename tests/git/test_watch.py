@@ -24,8 +24,9 @@ def _wait(watcher: Watcher, seconds: float = 5.0) -> bool:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         due = watcher.timeout_s()
-        select.select([watcher], [], [], left if due is None else min(left, due))
-        if watcher.drain():
+        short = due is None or left < due
+        told = select.select([watcher], [], [], left if short else due)[0]
+        if (told or not short) and watcher.drain():
             return True
     return False
 
@@ -117,6 +118,23 @@ def test_row_33_folder_made_again(repository, git_repository, git, heads):
         assert watcher.mode == "events"
 
 
+def test_row_33_folder_made_again_unseen(repository, git_repository, git, heads):
+    """A folder that goes and comes back between two looks is another one, and is watched."""
+    folder = git_repository / ".git" / "refs" / "grit"
+    git(git_repository, "update-ref", GRIT_REF, heads[0])
+    with Watcher(repository) as watcher:
+        for number in range(4):
+            shutil.rmtree(folder)
+            folder.mkdir()
+            (folder / "wal").write_text(f"{heads[number % 2 + 1]}\n")
+            assert _wait(watcher)
+            _settle(watcher)
+            git(git_repository, "update-ref", GRIT_REF, heads[3])
+            assert _wait(watcher)
+            _settle(watcher)
+        assert watcher.mode == "events"
+
+
 def test_row_33_reftable(repository, git_repository, git, heads):
     """Where refs are tables, the list of tables is watched and git is asked where they stand."""
     tables = git_repository / ".git" / "reftable"
@@ -173,6 +191,19 @@ def test_row_32_what_moves_no_log(repository, git_repository, git, heads):
         assert watcher.raw_events == seen  # looking causes no reports
         git(git_repository, "update-ref", GRIT_REF, heads[1])
         assert _wait(watcher)
+
+
+def test_row_32_what_wakes_nobody(repository, git_repository, git, heads):
+    """The index, branches, and lock files are no reason to look at all."""
+    git(git_repository, "update-ref", GRIT_REF, heads[0])
+    with Watcher(repository) as watcher:
+        (git_repository / "file").write_text("one")
+        git(git_repository, "add", "file")
+        git(git_repository, "commit", "-q", "-m", "code")
+        (git_repository / ".git" / f"{GRIT_REF}.lock").write_text("")
+        (git_repository / ".git" / f"{GRIT_REF}.lock").unlink()
+        assert select.select([watcher], [], [], 0.5)[0] == []
+        assert watcher.raw_events > 0
 
 
 def test_row_32_a_storm(repository, git_repository, git, heads):

@@ -434,6 +434,8 @@ def test_view_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPat
     from grit.core.errors import IoFailed
     from grit.services import refresh as refreshing
 
+    _write(folder, *(f"old{number}" for number in range(6)))
+    shutil.rmtree(folder / ".git" / "grit" / "view")
     one = Follower(folder)
 
     def refused(*_arguments: Any, **_named: Any) -> Any:
@@ -455,6 +457,22 @@ def test_notices_come_once(folder: Path) -> None:
         _write_beside(folder, f"n{number}")
         one.look()
     assert len(one.notices) == len(set(one.notices)) <= 1
+
+
+def test_what_cannot_be_joined_yet_is_told(folder: Path) -> None:
+    """A fetched head of which objects are missing: tried again, told once, and nobody waits."""
+    one = Follower(folder)
+    path = folder / ".git" / "refs" / "grit-remotes" / "origin" / "wal"
+    path.parent.mkdir(parents=True)
+    path.write_text("12" * 20 + "\n")
+    for _ in range(10):
+        assert list(one.feed.look()) == []
+        assert one.feed.behind
+    assert len(one.notices) == 1
+    _write_beside(folder, "a")
+    assert one.take(one.feed.look()) == ["a"]
+    path.unlink()
+    assert one.look() == []
 
 
 def _code_commit(folder: Path) -> str:
