@@ -19,6 +19,7 @@ Setting = Scalar | list[Scalar] | dict[str, Scalar | list[Scalar]]
 Settings = dict[str, Setting]
 
 _SEED_BYTES: Final = 32
+_MARK_BYTES_MAX: Final = 100
 _HEX: Final = frozenset("0123456789abcdef")
 _BARE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -47,7 +48,28 @@ def load_config(repository: Repository) -> Settings:
 
 def save_config(repository: Repository, settings: Mapping[str, Setting]) -> None:
     """Replace the settings by a rename; raises IoFailed with the old file in place."""
-    replace_file(_config_path(repository), dump_toml(settings).encode(), 0o666)
+    path = _config_path(repository)
+    replace_file(path, dump_toml(settings).encode(), 0o666)
+    replace_file(f"{path}.mark", _mark(path), 0o600)
+
+
+def is_config_ours(repository: Repository) -> bool:
+    """Whether grit wrote the settings, as they are, in this very place.
+
+    An archive or a copy cannot carry the time of the last change that the system keeps. Where a
+    setting makes programs run that git's configuration names, nobody else may have set it.
+    """
+    path = _config_path(repository)
+    try:
+        with open(f"{path}.mark", "rb") as file:
+            return file.read(_MARK_BYTES_MAX) == _mark(path)
+    except OSError:
+        return False
+
+
+def _mark(path: str) -> bytes:
+    found = os.stat(path)
+    return b"%d %d %d" % (found.st_ino, found.st_size, found.st_ctime_ns)
 
 
 def set_config(repository: Repository, key: str, value: Scalar | list[Scalar] | None) -> None:

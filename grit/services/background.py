@@ -4,7 +4,7 @@ from typing import Any, Final, NamedTuple
 
 from grit.core.errors import GritError, InvalidArgs
 from grit.core.limits import BACKGROUND_S_MAX, DEBOUNCE_MS_MAX, DEBOUNCE_MS_MIN
-from grit.git.actors import Setting, load_config
+from grit.git.actors import Setting, is_config_ours, load_config
 from grit.git.repository import Repository
 
 OFF: Final = "off"
@@ -62,6 +62,13 @@ def load_background(repository: Repository) -> Background:
             read[name] = value
         else:
             problems.append(f"{_refusal(key)}; the default, {_default(name)}, is in force")
+    if read.get("auto", OFF) != OFF and not is_config_ours(repository):
+        # It came with the folder, as may have a remote whose address runs a program.
+        problems.append(
+            f"sync.auto stands in settings that grit has not written here, and is off; "
+            f"'grit config set sync.auto {read['auto']}' turns it on"
+        )
+        del read["auto"]
     return Background(**read, problems=tuple(problems))
 
 

@@ -164,4 +164,5 @@ def test_a_failed_write_keeps_the_old_file(repository, git_repository, monkeypat
         save_config(repository, {"a": 2})
     monkeypatch.undo()
     assert load_config(repository) == {"a": 1}
-    assert os.listdir(git_repository / ".git" / "grit") == ["config.toml"]
+    files = sorted(os.listdir(git_repository / ".git" / "grit"))
+    assert files == ["config.toml", "config.toml.mark"]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from grit.core.errors import InvalidArgs
+from grit.git.actors import _mark
 from grit.git.repository import discover
 from grit.services.background import Background, checked, load_background
 
@@ -12,7 +13,9 @@ from grit.services.background import Background, checked, load_background
 def _load(folder: Path, text: str) -> Background:
     grit_dir = folder / ".git/grit"
     grit_dir.mkdir(exist_ok=True)
-    (grit_dir / "config.toml").write_text(text)
+    path = grit_dir / "config.toml"
+    path.write_text(text)
+    path.with_suffix(".toml.mark").write_bytes(_mark(str(path)))  # as if grit had written it
     return load_background(discover(str(folder), {}))
 
 
