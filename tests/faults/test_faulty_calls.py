@@ -112,7 +112,12 @@ def test_fault_5_a_failing_call_of_any_command_is_survived(name: str, tmp_path: 
                 break
             kind = chance.choice(sorted({call for call, _ in calls}))
             call, when = chance.choice([one for one in calls if one[0] == kind])
-            disk.fail(call, when, ERRORS[turn % len(ERRORS)])
+            error = ERRORS[turn % len(ERRORS)]
+            if (call, error) == ("write", "EINTR") and name not in WHOLE_SWEEP:
+                # Of a git that answers by stdio the line is lost, and grit waits for it: Linux
+                # interrupts no write of a process that handles no signals.
+                continue
+            disk.fail(call, when, error)
         disk.realm.meet()
     except BaseException as error:
         error.add_note(f"GRIT_TEST_SEED={SEED}\n" + "\n".join(disk.history[-12:]))
