@@ -73,9 +73,11 @@ class Context:
             self._workspace.close()
 
     def show(self, data: object, lines: Callable[[], Iterable[str]]) -> None:
-        """Print a result: `data` under --json, nothing under --quiet, else the lines."""
+        """Print a result: `data` under --json or --jsonl, nothing under --quiet, else the lines."""
         if self.json:
             self.print_json({"schema_version": JSON_VERSION, "ok": True, "data": data})
+        elif self.jsonl:
+            self.print_json(data)
         elif not self.quiet:
             self.terminal.write(lines())
 

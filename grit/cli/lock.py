@@ -9,7 +9,7 @@ from grit.cli.context import ISSUE, Context, TalkingCommand
 from grit.cli.main import LazyGroup
 from grit.core.errors import InvalidArgs
 from grit.core.escape import escape
-from grit.core.lease import Lease
+from grit.core.lease import Holder, Lease
 from grit.core.limits import CLAIM_MS_DEFAULT, LEASE_MS_DEFAULT
 from grit.services import leases
 
@@ -65,7 +65,7 @@ def until(expires_unix_ms: int) -> str:
 
 
 def _show(run: Context, lease: Lease, verb: str) -> None:
-    words = f"{verb} {escape(lease.resource.text)}"
+    words = f"{verb} {escape(lease.resource.short)}"
     end = "" if lease.released else f" until {until(lease.expires_unix_ms)} UTC"
     run.show(
         {"lock": leases.details_of(lease)},
@@ -121,26 +121,30 @@ def release(run: Context, resource: str, nonce: str | None, local: bool) -> None
 @click.pass_obj
 def status(run: Context, resource: str | None, all_: bool, local: bool) -> None:
     """Show who has leased what."""
+    from grit.services.actors import current
     from grit.services.refresh import refresh
     from grit.services.session import session_nonce
 
     only = leases.parse(run.workspace, resource) if resource else None
     found = leases.status(run.workspace, local=local)
     reader = refresh(run.workspace)
-    session = session_nonce(run.workspace.ports.environ)
+    me, session = current(run.workspace), session_nonce(run.workspace.ports.environ)
     rows: list[dict[str, object]] = []
+    names: list[str] = []
     for lock in found.leases:
         lease = lock.lease
         assert lease is not None
         if only not in (None, lease.resource) or (lease.released and not all_):
             continue
         state = "released" if lease.released else "live" if lease.live(run.now_ms) else "expired"
+        mine = me is not None and lease.holder == Holder(me.actor_id, session)
+        names.append(escape(lease.resource.short))
         rows.append(
             {
                 **leases.details_of(lease),
                 "state": state,
                 "holder": leases.name_of(reader, lease, lock.person),
-                "this_session": lease.nonce == session,
+                "this_session": mine,
             }
         )
     for lock in found.malformed:
@@ -153,13 +157,13 @@ def status(run: Context, resource: str | None, all_: bool, local: bool) -> None:
         table = [
             (
                 "*" if row["this_session"] else "",
-                escape(str(row["resource"])),
+                name,
                 escape(str(row["holder"])),
                 row["state"],
                 until(int(str(row["expires_unix_ms"]))),
                 str(row["fence"]),
             )
-            for row in rows
+            for name, row in zip(names, rows, strict=True)
         ]
         heads = ("", "resource", "holder", "state", "ends (UTC)", "fence")
         text = str(tabulate(table, heads, "plain", disable_numparse=True))

@@ -134,7 +134,7 @@ class _Keeper:
 
     @property
     def _what(self) -> str:
-        return self._wish.resource.text
+        return self._wish.resource.short
 
     def _look_after(self) -> float:
         """Start a renewal, or see how it goes; return the seconds until the next look."""

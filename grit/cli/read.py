@@ -227,7 +227,7 @@ def show(run: Context, issue: str, events: bool) -> None:
     from grit.cli import page
 
     shown = listing.show(run.workspace, issue)
-    if run.json:
+    if run.json or run.jsonl:
         run.show(page.shown_json(shown, events), lambda: ())
         return
     run.show(None, lambda: page.shown_lines(run, shown, events))

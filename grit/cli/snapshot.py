@@ -108,7 +108,7 @@ def gc(run: Context, remote: str | None) -> None:
         done.removed.extend(clear_remote(run.workspace, place))
 
     def lines() -> list[str]:
-        return [*(f"removed {escape(ref)}" for ref in done.removed)] or ["nothing to remove"]
+        return [*(f"removed {escape(ref)}" for ref in done.removed)] or ["nothing removed"]
 
     run.show({"removed": done.removed, "kept": done.kept}, lines)
 

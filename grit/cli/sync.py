@@ -3,6 +3,7 @@
 import click
 
 from grit.cli.context import Context, TalkingCommand
+from grit.core.errors import InvalidArgs
 from grit.core.escape import escape
 
 
@@ -12,9 +13,12 @@ from grit.core.escape import escape
 @click.option(
     "--remote", "-r", metavar="REMOTE", help="A remote, a URL, a path, or a bundle to pull from."
 )
+@click.argument("words", nargs=-1, metavar="")
 @click.pass_obj
-def sync(run: Context, pull: bool, push: bool, remote: str | None) -> None:
+def sync(run: Context, pull: bool, push: bool, remote: str | None, words: tuple[str, ...]) -> None:
     """Bring the events of a remote here, and send it those it lacks."""
+    if words:
+        raise InvalidArgs(f"name the remote by an option: 'grit sync --remote {words[0]}'")
     from grit.services import sync as service
 
     both = pull == push

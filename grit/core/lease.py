@@ -16,6 +16,7 @@ from grit.core.limits import (
     LEASE_SKEW_MS,
     LOCK_BYTES_MAX,
     RESOURCE_CHARS_MAX,
+    SHORT_ID_CHARS_MIN,
     TS_UNIX_MS_MAX,
 )
 
@@ -38,6 +39,13 @@ class Resource(NamedTuple):
     def text(self) -> str:
         """`space:name`, as it is typed, stored and hashed."""
         return f"{self.space}:{self.name}"
+
+    @property
+    def short(self) -> str:
+        """As people read it: of an issue's id the first digits."""
+        if self.space == "issue":
+            return f"{self.space}:{self.name[:SHORT_ID_CHARS_MIN]}"
+        return self.text
 
     @property
     def lock_name(self) -> str:

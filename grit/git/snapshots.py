@@ -217,6 +217,25 @@ def remove(repository: Repository, ref: str, commit: str) -> bool:
     return remove_ref(repository, ref, commit)
 
 
+def clear_locks(repository: Repository) -> list[str]:
+    """Remove locks that a killed process left beside snapshots; return what to tell.
+
+    Names of snapshots do not come again, so nobody would ever meet these.
+    """
+    import os
+
+    try:
+        names = os.listdir(f"{repository.common_dir}/{SNAPSHOTS}")
+    except OSError:
+        return []
+    locks = [name for name in names if name.endswith(".lock")]
+    if not locks:
+        return []
+    from grit.git.leftovers import clear
+
+    return clear(f"{repository.common_dir}/{SNAPSHOTS}{name}" for name in locks)
+
+
 def _any_ref(repository: Repository) -> bool:
     """Return False where a look at files shows that no snapshot is named: no process is started."""
     import os

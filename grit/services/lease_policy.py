@@ -36,7 +36,7 @@ def check_leases(workspace: Workspace, events: Sequence[Event], author: Signer) 
         found = blocker(issue_resource(issue_id), who, live, now_ms)
         if found is None or found in told:
             continue
-        words = f"{found.resource.text} {held_by(workspace, reader, live[found], who)}"
+        words = f"{found.resource.short} {held_by(workspace, reader, live[found], who)}"
         if author.lock_policy == "require":
             raise Conflict(f"refused: {words}", **details_of(found))
         told.add(found)

@@ -89,7 +89,7 @@ def acquire(workspace: Workspace, wish: Wish, *, local: bool = False) -> Taken:
                 patient = True
                 _withdraw(book, wish)
         _nap(workspace, round_)
-    raise Conflict(f"{wish.resource.text} was asked for by too many at once; try again")
+    raise Conflict(f"{wish.resource.short} was asked for by too many at once; try again")
 
 
 def renew(
@@ -193,7 +193,7 @@ def _take(workspace: Workspace, book: LeaseBook, wish: Wish, *, patient: bool) -
     own = before is not None and before.holder == wish.who and before.live(now_ms)
     if own and before is not None and not wish.again:
         raise Conflict(
-            f"this session has {wish.resource.text} already; run the command without taking it "
+            f"this session has {wish.resource.short} already; run the command without taking it "
             "again",
             **details_of(before),
         )
@@ -228,7 +228,7 @@ def _spare(book: LeaseBook, workspace: Workspace, locks: Sequence[LockRef], leas
         if other and theirs.live(workspace.now_ms()):
             words = held_by(workspace, refresh(workspace), lock, lease.holder)
             raise Conflict(
-                f"{lease.resource.text} {words}; yours is known to this clone alone, and ends "
+                f"{lease.resource.short} {words}; yours is known to this clone alone, and ends "
                 "here with 'grit lock release --local'",
                 **details_of(theirs),
             )
@@ -282,9 +282,9 @@ def details_of(lease: Lease) -> dict[str, str | int]:
 
 def _refuse(workspace: Workspace, lock: LockRef, wish: Wish) -> NoReturn:
     assert lock.lease is not None
-    what = lock.lease.resource.text
+    what = lock.lease.resource.short
     if lock.lease.resource != wish.resource:
-        what = f"{wish.resource.text} overlaps with {what}, which"
+        what = f"{wish.resource.short} overlaps with {what}, which"
     raise Conflict(
         f"{what} {held_by(workspace, refresh(workspace), lock, wish.who)}", **details_of(lock.lease)
     )
@@ -328,7 +328,7 @@ def _not_held(
                     "--nonce names another session of yours"
                 )
             raise Conflict(
-                f"{resource.text} {words}",
+                f"{resource.short} {words}",
                 **details_of(lease),
             )
-    raise NotFound(f"no lease of yours on {resource.text}; 'grit lock status' shows all")
+    raise NotFound(f"no lease of yours on {resource.short}; 'grit lock status' shows all")

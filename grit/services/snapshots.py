@@ -140,16 +140,23 @@ def clear(workspace: Workspace, keep: int = limits.SNAPSHOTS_KEPT) -> Cleared:
     """Remove the refs of snapshots that `keep` better ones make superfluous.
 
     Better are those made or verified here that stand for a log with all of its events. What is
-    not understood, does not belong to this log or was found to lie stays as it is.
+    not understood, does not belong to this log or was found to lie stays as it is. So does, with a
+    notice, what git cannot remove; locks that a killed `create` left are cleared away.
     """
+    for notice in files.clear_locks(workspace.repository):
+        workspace.notice(notice)
     removed: list[str] = []
     useless = {one.commit for one in superfluous(workspace, keep)}
     kept: list[str] = []
     for one in files.list_snapshots(workspace.repository):
         for ref in one.refs:
-            gone = one.commit in useless
-            gone = gone and files.remove(workspace.repository, ref, one.commit)
-            (removed if gone else kept).append(ref)
+            if one.commit not in useless:
+                kept.append(ref)
+            elif files.remove(workspace.repository, ref, one.commit):
+                removed.append(ref)
+            else:
+                kept.append(ref)
+                workspace.notice(f"{ref} stays: git could not remove it now; try again later")
     return Cleared(removed, kept)
 
 

@@ -13,6 +13,7 @@ from grit.core import codec, limits
 from grit.core import events as kinds
 from grit.core.codec import encode_chunk
 from grit.core.errors import Conflict, InvalidArgs, NotFound
+from grit.git import leftovers
 from grit.git.blob import Blob
 from grit.git.snapshots import SNAPSHOTS, list_snapshots, remove
 from grit.git.wal import Wal
@@ -326,3 +327,31 @@ def test_events_that_are_held_back_are_in_the_snapshot(patient: Patient) -> None
     assert rebuilt(patient)[1] is None
     patient.data("config", "set", "verify", "off")
     assert rebuilt(patient) == (wanted, made.refs[0])
+
+
+def test_gc_tells_what_git_cannot_remove_and_clears_dead_locks(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ref under a fresh lock stays, with a word; a lock that a killed `create` left goes."""
+    fill(patient)
+    made = []
+    for number in range(3):
+        patient.append(event(kinds.COMMENT_ADDED, f"more {number}", ts=NOW_MS + 100 + number))
+        made.append(make(patient, NOW_MS + number).refs[0])
+    common = patient.folder / ".git"
+    dead, held = common / f"{SNAPSHOTS}{NOW_MS + 7}.lock", common / "packed-refs.lock"
+    for lock in (dead, held):
+        lock.touch()
+    monkeypatch.setattr(leftovers, "LOCK_STALE_MS", 50)
+    workspace = patient.workspace()
+    heard: list[str] = []
+    monkeypatch.setattr(workspace, "notice", heard.append)
+    cleared = snapshots.clear(workspace)
+    assert (cleared.removed, set(cleared.kept)) == ([], set(made))
+    assert [line for line in heard if "stays" in line] == [
+        f"{made[0]} stays: git could not remove it now; try again later"
+    ]
+    assert not dead.exists() and any(str(dead) in line for line in heard)
+    held.unlink()
+    assert snapshots.clear(workspace).removed == [made[0]]
+    workspace.close()

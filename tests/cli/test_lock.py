@@ -1,0 +1,65 @@
+"""Commands about leases and syncs as people and scripts see them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.faults.machine import git, grit, ok
+
+
+@pytest.fixture
+def folder(git_repository: Path) -> Path:
+    """A clone with an issue."""
+    ok(git_repository, "new", "first")
+    return git_repository
+
+
+def _issue(folder: Path) -> str:
+    return str(ok(folder, "ls", "--json").data["issues"][0]["issue_id"])
+
+
+def test_a_session_of_another_actor_is_not_this_one(folder: Path) -> None:
+    """Who holds a lease is an actor in a session: `*` marks both, not the session alone."""
+    session = {"GRIT_SESSION": "shared"}
+    ok(folder, "lock", "acquire", "repo:main", environ=session)
+    other = ok(folder, "actor", "init", "--label", "other", "--json").data["actor"]["actor_id"]
+    for actor, mine in ((None, True), (other, False)):
+        environ = {**session, **({"GRIT_ACTOR": actor} if actor else {})}
+        (lock,) = ok(folder, "lock", "status", "--json", environ=environ).data["locks"]
+        assert lock["this_session"] is mine
+        (_, line) = ok(folder, "lock", "status", environ=environ).out.splitlines()
+        assert line.startswith("*") is mine
+
+
+def test_messages_about_leases_name_issues_as_lists_do(folder: Path) -> None:
+    """People read seven digits of an issue's id; scripts get them all."""
+    issue = _issue(folder)
+    short = f"issue:{issue[:7]}"
+    taken = ok(folder, "lock", "acquire", short, environ={"GRIT_SESSION": "one"})
+    status = ok(folder, "lock", "status", environ={"GRIT_SESSION": "one"})
+    refused = grit(folder, "lock", "acquire", short, environ={"GRIT_SESSION": "two"})
+    for said in (taken.out, status.out, refused.err):
+        assert short in said
+        assert issue not in said
+    data = ok(folder, "lock", "status", "--json").data
+    assert data["locks"][0]["resource"] == f"issue:{issue}"
+
+
+@pytest.mark.parametrize("words", [("sync",), ("show", "ID"), ("close", "ID"), ("lock", "status")])
+def test_jsonl_prints_a_row_for_what_is_no_list(
+    folder: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Who asks for JSON lines gets no text for people: the data of --json, without the frame."""
+    git(tmp_path, "init", "-q", "--bare", "bare.git")
+    git(folder, "remote", "add", "origin", str(tmp_path / "bare.git"))
+    words = tuple(_issue(folder) if word == "ID" else word for word in words)
+    (line,) = ok(folder, *words, "--jsonl").out.splitlines()
+    assert json.loads(line).keys() == ok(folder, *words, "--json").data.keys()
+
+
+def test_a_remote_given_as_a_word_is_refused_with_the_option_to_use(folder: Path) -> None:
+    """`grit sync origin` is what people of git type; it says what to type instead."""
+    refused = grit(folder, "sync", "origin")
+    assert refused.status == 2
+    assert "'grit sync --remote origin'" in refused.err
