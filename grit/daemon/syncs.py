@@ -48,6 +48,8 @@ class Syncs:
         self._timing = timing
         self._pull_ms = 0
         self._record: str | None = None
+        self._adopts = True
+        """Whether the record may have moved by what this worker did."""
         self._last: dict[str, object] | None = None
         self._retry_ts: int | None = None
 
@@ -60,17 +62,21 @@ class Syncs:
             due.append(0)
         return max(min(due), self.circuit.retry_ms or 0) if due else None
 
-    def note_run(self, done: Warmed) -> None:
+    def note_run(self, done: Warmed, settings: Background) -> None:
         """Take what a run saw of the remote's record."""
-        if done.record != self._record and self.process is None:
-            self._close()  # somebody else reached the remote
-        self._record = done.record
         self.unsent = done.unsent
+        if self.process is not None:
+            return
+        reached = not self._adopts and done.record != self._record  # by somebody else
+        needless = not done.unsent and not settings.pulls
+        if reached or needless:
+            self._close()
+        self._record, self._adopts = done.record, False
 
-    def note_end(self, outcome: Outcome, settings: Background, record: str | None) -> str | None:
-        """Take how a sync ended, and the remote's record then; return what is wrong."""
+    def note_end(self, outcome: Outcome, settings: Background) -> str | None:
+        """Take how a sync ended; return what is wrong, if anything. A run follows a failure."""
         now = now_ms()
-        self.process, self._record = None, record
+        self.process, self._adopts = None, True
         self._last = {
             "ts": wall_ms(),
             "ok": outcome.ok,

@@ -1,12 +1,13 @@
 """One run of the worker: the view is brought up to the log (spec/daemon.md, Worker)."""
 
 import shutil
+from hashlib import blake2b
 from typing import NamedTuple
 
 from grit.core.errors import GritError, IoFailed, ViewFailed
 from grit.git.repository import Repository
 from grit.git.watch import positions
-from grit.services.workspace import Ports, Workspace
+from grit.services.workspace import Workspace
 from grit.view.trust import ViewDoubt
 
 
@@ -15,31 +16,37 @@ class Warmed(NamedTuple):
 
     head: str | None
     """The head that the view stands for."""
-    answered: tuple[str, ...]
-    """The positions of refs that this run took in; others are news."""
+    answered: str
+    """Stamp of the positions of refs that this run took in; others are news."""
     record: str | None
     """The recorded head of the remote to sync with; None without one, or when nobody asked."""
     unsent: bool
     """Whether that remote lacks something, as far as is known here."""
 
 
-def warm(repository: Repository, ports: Ports, *, syncs: bool) -> Warmed:
+def stamp(lines: list[str]) -> str:
+    """Return what tells positions of refs from others."""
+    return blake2b("\n".join(lines).encode(errors="replace"), digest_size=16).hexdigest()
+
+
+def news_stamp(repository: Repository) -> str:
+    """Return the stamp of where the refs are now."""
+    return stamp(positions(repository))
+
+
+def warm(workspace: Workspace, *, syncs: bool) -> Warmed:
     """Bring the view up to the log; `syncs`: look at the remote's record too.
 
-    Nothing stays open. Raises GritError or OSError when the view cannot be brought up, or stored.
+    Raises GritError or OSError when the view cannot be brought up, or stored.
     """
-    before = positions(repository)
-    workspace = Workspace(repository, ports)
-    try:
-        old = workspace.wal.head()
-        head = _bring_up(workspace)
-        ref = workspace.wal.ref
-        # What the run itself stored is no news: the log moved to the head that the view has.
-        answered = tuple(f"{ref} {head}" if line == f"{ref} {old}" else line for line in before)
-        record, unsent = compare(workspace, head) if syncs else (None, False)
-    finally:
-        workspace.close()
-    return Warmed(head, answered, record, unsent)
+    before = positions(workspace.repository)
+    old = workspace.wal.head()
+    head = _bring_up(workspace)
+    ref = workspace.wal.ref
+    # What the run itself stored is no news: the log moved to the head that the view has.
+    answered = [f"{ref} {head}" if line == f"{ref} {old}" else line for line in before]
+    record, unsent = _compare(workspace, head) if syncs else (None, False)
+    return Warmed(head, stamp(answered), record, unsent)
 
 
 def _bring_up(workspace: Workspace) -> str | None:
@@ -64,7 +71,7 @@ def _bring_up(workspace: Workspace) -> str | None:
     return head
 
 
-def compare(workspace: Workspace, head: str | None) -> tuple[str | None, bool]:
+def _compare(workspace: Workspace, head: str | None) -> tuple[str | None, bool]:
     """Return the recorded head of the remote to sync with, and whether it lacks `head`."""
     from grit.git.refs import read_ref
     from grit.git.tracking import tracking_ref

@@ -13,13 +13,13 @@ from typing import Final
 from grit.core.errors import GritError
 from grit.core.limits import FLUSH_MS_MAX
 from grit.core.pacing import Circuit, Gathered, gather
-from grit.daemon.health import look
 from grit.daemon.home import find_home, lasting
+from grit.daemon.run_process import Done, RunProcess, Task
 from grit.daemon.sync_process import Outcome, SyncProcess
 from grit.daemon.syncs import Syncs, Timing, noise, now_ms, wall_ms
 from grit.daemon.troubles import Troubles, refuse, words
-from grit.daemon.warming import Warmed, compare, warm
-from grit.git.watch import Watcher, positions
+from grit.daemon.warming import Warmed, news_stamp
+from grit.git.watch import Watcher
 from grit.services.background import Background, load_background
 from grit.services.workspace import Ports, Workspace
 
@@ -33,10 +33,6 @@ _FLUSH_SHARE: Final = 0.8
 
 class _Gone(Exception):
     """The repository is not there any more, or is another one."""
-
-
-class _Overdue(BaseException):
-    """The time for leaving is over; whatever runs is left as a kill would leave it."""
 
 
 class Worker:
@@ -61,7 +57,8 @@ class Worker:
         self._git_stamp = self._stamp_git_config()
         self._watcher = Watcher(self._repository)
         self._gathered: Gathered | None = None
-        self._answered: tuple[str, ...] = ()
+        self._answered = ""
+        self._run: RunProcess | None = None
         self._runs_circuit = Circuit()
         self._syncs = Syncs(timing)
         self._health_ms = 0
@@ -80,20 +77,17 @@ class Worker:
                 with self._watcher:
                     self._work(told)
                     self._flush(told)
-            except (_Overdue, _Gone):
+            except _Gone:
                 pass
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                if self._syncs.process is not None:
-                    self._syncs.process.end()
+                for process in (self._run, self._syncs.process):
+                    if process is not None:
+                        process.end()
         return 0
 
     def _leave(self) -> None:
         if self._leave_ms is None:
-            share_ms = int(FLUSH_MS_MAX * _FLUSH_SHARE)
-            self._leave_ms = now_ms() + share_ms
-            # Again and again: one may come where a library drops exceptions.
-            signal.setitimer(signal.ITIMER_REAL, share_ms / 1000, 0.1)
+            self._leave_ms = now_ms() + int(FLUSH_MS_MAX * _FLUSH_SHARE)
 
     def _work(self, told: int) -> None:
         self._load_settings()
@@ -101,9 +95,7 @@ class Worker:
         self._gathered = gather(None, now)
         self._health_ms = now + self._settings.debounce_ms
         while self._leave_ms is None:
-            now = now_ms()
-            if self._gathered is not None and now >= self._run_due_ms():
-                self._bring_up()
+            self._tend_run()
             self._tend_sync()
             self._tell()
             self._wait(told)
@@ -120,34 +112,27 @@ class Worker:
         if asked == b"":
             self._leave()
             return
-        now = now_ms()
         overdue = self._watcher.timeout_s()
         if asked or self._watcher.fileno() in ready or overdue == 0:
             self._take_events()
         if asked:
             self._load_settings()
             self._published = {}
-        if now >= self._health_ms:
-            self._health_ms = now + self._timing.health_ms
-            self._load_settings()
-            self._note_health()
-            self._published = {}
 
     def _left_ms(self) -> int:
         """Return how long to sleep, rounded up so that nothing is looked at too early."""
-        due = [self._health_ms]
-        if self._gathered is not None:
-            due.append(self._run_due_ms())
-        if (sync_ms := self._syncs.due_ms(self._settings)) is not None:
-            due.append(sync_ms)
-        left_ms = min(due) - now_ms()
+        due = [] if self._run is not None else [self._health_ms, self._run_due_ms()]
+        due.append(self._syncs.due_ms(self._settings))
         polled_s = self._watcher.timeout_s()
+        now = now_ms()
+        left_ms = [at_ms - now for at_ms in due if at_ms is not None]
         if polled_s is not None:
-            left_ms = min(left_ms, math.ceil(polled_s * 1000))
-        return max(0, left_ms)
+            left_ms.append(math.ceil(polled_s * 1000))
+        return max(0, min(left_ms, default=self._timing.health_ms))
 
-    def _run_due_ms(self) -> int:
-        assert self._gathered is not None
+    def _run_due_ms(self) -> int | None:
+        if self._gathered is None:
+            return None
         due_ms = self._gathered.due_ms(self._settings.debounce_ms)
         return max(due_ms, self._runs_circuit.retry_ms or 0)
 
@@ -156,38 +141,65 @@ class Worker:
         moved = self._watcher.drain()
         if self._watcher.gone:
             raise _Gone
-        if moved and tuple(positions(self._repository)) != self._answered:
+        if moved and news_stamp(self._repository) != self._answered:
             self._gathered = gather(self._gathered, now_ms())
             self._last_event_ts = wall_ms()
 
-    def _bring_up(self) -> None:
-        """Answer what was gathered by one run."""
+    def _tend_run(self) -> None:
+        """Take the end of a run, begin one that is due."""
+        if self._run is not None and (done := self._run.done()) is not None:
+            self._run = None
+            self._take_run(done)
+        if self._run is None:
+            now, due_ms = now_ms(), self._run_due_ms()
+            bring_up, health = due_ms is not None and now >= due_ms, now >= self._health_ms
+            if bring_up or health:
+                self._begin_run(bring_up=bring_up, health=health)
+
+    def _begin_run(self, *, bring_up: bool, health: bool = False) -> None:
         self._load_settings()
+        if health:
+            self._health_ms = now_ms() + self._timing.health_ms
+            self._take_events()
+            self._published = {}
+        if bring_up:
+            self._gathered = None
+        syncs = self._settings.auto != "off"
         try:
-            done = warm(self._repository, self._ports(), syncs=self._settings.auto != "off")
-        except (GritError, OSError) as error:
+            self._run = RunProcess(self._repository, self._environ, Task(bring_up, health, syncs))
+        except OSError as error:
+            self._take_run(Done(error=f"cannot start a process: {words(error)}"))
+
+    def _take_run(self, done: Done) -> None:
+        for notice in done.notices:
+            self._troubles.hear(notice)
+        for check, problem in (done.problems or {}).items():
+            self._troubles.note(check, problem)
+        if done.error is not None:
             self._take_events()
             now = now_ms()
             self._runs_circuit = self._runs_circuit.failed(now, noise(), self._timing.pace)
             self._gathered = Gathered(now, now)
-            self._troubles.note("run", words(error))
-            return
-        self._runs_circuit = Circuit()
-        self._troubles.note("run", None)
-        self._troubles.note("view", None)
-        self._take_run(done)
+            self._troubles.note("run", done.error)
+        elif done.warmed is not None:
+            self._runs_circuit = Circuit()
+            self._troubles.note("run", None)
+            self._troubles.note("view", None)
+            self._take_warmed(done.warmed)
 
-    def _take_run(self, done: Warmed) -> None:
+    def _take_warmed(self, warmed: Warmed) -> None:
         self._count["runs"] += 1
         self._last_run_ts = wall_ms()
-        self._gathered = None
-        self._answered = done.answered
-        if done.head != self._head:
+        self._answered = warmed.answered
+        if warmed.head != self._head:
             self._count["mutations"] += self._count["runs"] > 1
-            self._head = done.head
-        self._syncs.note_run(done)
-        if tuple(positions(self._repository)) != self._answered:
-            # Somebody was faster than the watcher's report, which may be this very move.
+            self._head = warmed.head
+        self._syncs.note_run(warmed, self._settings)
+        if not self._syncs.circuit.failures:
+            self._troubles.note("sync", None)
+        if news_stamp(self._repository) == self._answered:
+            self._gathered = None  # what came meanwhile was its own doing, or is in it
+        elif self._gathered is None:
             self._gathered = gather(None, now_ms())
 
     def _tend_sync(self) -> None:
@@ -217,25 +229,43 @@ class Worker:
             self._take_end(Outcome(False, f"cannot start a process: {error.strerror}"))
 
     def _take_end(self, outcome: Outcome) -> None:
-        record, _ = compare(Workspace(self._repository, self._ports()), None)
-        self._troubles.note("sync", self._syncs.note_end(outcome, self._settings, record))
+        self._troubles.note("sync", self._syncs.note_end(outcome, self._settings))
+        if not outcome.ok:
+            # What others did meanwhile may have made another try needless.
+            self._gathered = gather(self._gathered, now_ms())
 
     def _flush(self, told: int) -> None:
         """Do what is left and quickly done."""
         assert self._leave_ms is not None
         self._take_events()
+        self._finish_run(told)
         if self._gathered is not None and self._runs_circuit.allows(now_ms()):
-            self._bring_up()
+            self._begin_run(bring_up=True)
+            self._finish_run(told)
         syncs = self._syncs
         hoped_ms = 2 * syncs.took_ms if syncs.took_ms is not None else FLUSH_MS_MAX
         hopeful = not syncs.circuit.failures and now_ms() + hoped_ms < self._leave_ms
         if syncs.process is None and self._settings.pushes and syncs.unsent and hopeful:
             self._begin_sync()
-        while syncs.process is not None and (left_ms := self._leave_ms - now_ms()) > 0:
-            select.select([told], [], [], left_ms / 1000)
-            _empty(told, {told})
+        while syncs.process is not None and self._lasts(told):
             self._tend_sync()
         self._tell()
+
+    def _finish_run(self, told: int) -> None:
+        while self._run is not None and self._lasts(told):
+            if (done := self._run.done()) is not None:
+                self._run = None
+                self._take_run(done)
+
+    def _lasts(self, told: int) -> bool:
+        """Sleep until a process ends; return whether that was in time."""
+        assert self._leave_ms is not None
+        left_ms = self._leave_ms - now_ms()
+        if left_ms <= 0:
+            return False
+        select.select([told], [], [], left_ms / 1000)
+        _empty(told, {told})
+        return True
 
     def _load_settings(self) -> None:
         """Read the settings if they changed; leave when git's say that this is another repository.
@@ -267,21 +297,6 @@ class Worker:
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
-
-    def _note_health(self) -> None:
-        """Look around; what is behind or in doubt is brought up."""
-        self._take_events()
-        workspace = Workspace(self._repository, self._ports())
-        try:
-            found = look(workspace)
-        finally:
-            workspace.close()
-        for check, problem in found.items():
-            if check != "view":
-                self._troubles.note(check, problem)
-        if found["view"] is not None and self._gathered is None:
-            self._troubles.note("view", found["view"])
-            self._gathered = gather(None, now_ms())
 
     def _ports(self) -> Ports:
         return Ports(self._environ, wall_ms, os.urandom, self._troubles.hear)
@@ -339,7 +354,6 @@ def _signals(leave: Callable[[], None]) -> Iterator[int]:
         os.set_blocking(fd, False)
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGALRM, _stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: leave())
     try:
@@ -348,10 +362,6 @@ def _signals(leave: Callable[[], None]) -> Iterator[int]:
         signal.set_wakeup_fd(-1)
         os.close(told)
         os.close(tell)
-
-
-def _stop(_number: int, _frame: object) -> None:
-    raise _Overdue
 
 
 def _empty(fd: int, ready: set[int]) -> bytes | None:

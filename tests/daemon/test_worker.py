@@ -257,26 +257,59 @@ def test_sigterm_ends_an_idle_worker(before: str, clone: Patient) -> None:
 _SLOW = """
 import time
 from grit.services import refresh
-catching = refresh.refresh
 def slow(workspace):
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            time.sleep(0.01)
-    finally:
-        os.write(2, b"unwound ")
-    return catching(workspace)
+    time.sleep(60)
 refresh.refresh = slow
 """
 
 
 def test_sigterm_ends_a_run_that_lasts(clone: Patient) -> None:
-    """A run that would take a minute is left after its share of the two seconds."""
+    """A run that would take a minute is ended after its share of the two seconds."""
     with hired(clone.folder, before=_SLOW) as worker:
         worker.asked()
         time.sleep(0.3)
+        (run,) = _children(worker)
         assert worker.dismiss() < 2
-        assert "unwound" in worker.said
+        assert not os.path.exists(f"/proc/{run}")
+
+
+def test_a_long_run_keeps_the_worker_from_nothing(clone: Patient) -> None:
+    """While a run lasts the worker takes note of events, and shows what it is asked for."""
+    with hired(clone.folder, before=_SLOW) as worker:
+        worker.asked()
+        time.sleep(0.3)
+        append(clone)
+        worker.until(lambda state: state["last_event_ts"], 5)
+        set_up(clone.folder, "daemon.debounce_ms", 70)
+        assert worker.asked()["settings"]["daemon.debounce_ms"] == 70
+
+
+_DIES = """
+from grit.services import refresh
+catching = refresh.refresh
+def die(workspace):
+    if not os.path.exists(workspace.repository.common_dir + "/healed"):
+        os.kill(os.getpid(), 7)
+    return catching(workspace)
+refresh.refresh = die
+"""
+
+
+def test_a_run_that_is_killed_kills_no_worker(clone: Patient) -> None:
+    """A view that kills its reader (SIGBUS) ends one run: that is told, and tried again later."""
+    with hired(clone.folder, before=_DIES) as worker:
+        state = worker.until(lambda state: "run" in _troubles(state))
+        assert "ended with status -7" in state["health"][0]["message"]
+        (clone.git_dir / "healed").touch()
+        worker.until(lambda state: state["runs"] == 1 and not _troubles(state))
+
+
+def _children(worker: Hired) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, timeout=30
+    ).stdout
+    rows = [[int(word) for word in line.split()] for line in listed.splitlines()]
+    return [pid for pid, parent in rows if parent == worker.process.pid]
 
 
 def test_a_stopped_worker_goes_on(clone: Patient) -> None:

@@ -137,7 +137,7 @@ def test_push_alone_waits_for_what_is_not_here(
         assert "events that are not here" in state["sync"]["last"]["error"]
         assert state["health"][0]["check"] == "sync"
         clone.data("sync")
-        state = worker.until(lambda state: not state["sync"]["failures"])
+        worker.until(lambda state: not state["sync"]["failures"] and not state["health"])
         assert worker.rested()["sync"]["unsent"] is False
     assert _head(remote) == log_head(clone)
 
@@ -178,7 +178,7 @@ def test_a_sync_by_hand_closes_the_circuit(clone: Patient, remote: Path) -> None
         away.rename(remote)
         time.sleep(0.5)
         clone.data("sync")
-        worker.until(lambda state: state["sync"]["circuit"] == "closed")
+        worker.until(lambda state: state["sync"]["circuit"] == "closed" and not state["health"])
 
 
 def test_new_settings_forget_failures(clone: Patient, remote: Path) -> None:
