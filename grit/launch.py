@@ -19,6 +19,7 @@ PACKAGE = os.path.dirname(__file__)
 GREETING = f"grit 1 {__version__} {sys.prefix} {PACKAGE} ".encode(errors="surrogateescape")
 """What the server's process says first, before its pid: the same protocol, code and Python."""
 GREETING_BYTES_MAX = 4096
+MESSAGE_BYTES_MAX = 1 << 17
 GREETING_S = 0.5
 """A server that has not answered by then is not waited for."""
 SERVER_LINK = f"server-{os.getuid()}" if hasattr(os, "getuid") else ""
@@ -170,7 +171,7 @@ def _talk(connection: "socket", address: str, args: list[str]) -> int | None:
     try:
         send(connection, args, ignored)
         connection.settimeout(None)
-        answer = connection.recv(16)
+        answer = _answer(connection)
     except OSError:
         # Not all of it was sent: then it is not run. A connection that breaks later is an end.
         answer = RUN_IT_YOURSELF if connection.gettimeout() is not None else b""
@@ -184,6 +185,18 @@ def _talk(connection: "socket", address: str, args: list[str]) -> int | None:
     if answer:
         return int(answer)
     return _killed(sent)
+
+
+def _answer(connection: "socket") -> bytes:
+    """Return what the server's process says at its end; start a pager where it asks for one."""
+    while True:
+        answer, passed, _flags, _address = connection.recvmsg(MESSAGE_BYTES_MAX, 64)
+        if not passed:
+            return answer
+        from grit.pager import run
+
+        data = passed[0][2]
+        run(answer, [int.from_bytes(data[at : at + 4], sys.byteorder) for at in (0, 4)])
 
 
 def peer_uid(connection: "socket") -> int:

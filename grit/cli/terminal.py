@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, TextIO
 
 from grit.cli import foreground
+from grit.cli.foreground import LaunchersPager
 from grit.core.escape import escape
 
 if TYPE_CHECKING:
@@ -239,29 +240,26 @@ def pager_command(environ: Mapping[str, str]) -> str:
     return "" if chosen.strip() == "cat" else chosen.strip()
 
 
-def _start_pager(environ: Mapping[str, str]) -> "subprocess.Popen[bytes] | None":
+def _start_pager(environ: Mapping[str, str]) -> "subprocess.Popen[bytes] | LaunchersPager | None":
     """Start the pager; None when there is to be none, or when it cannot be started."""
     command = pager_command(environ)
     if not command:
         return None
-    import subprocess
-
     # As git does: a plain command is run directly, so that one that is missing is noticed here.
     needs_shell = any(char in "|&;<>()$`\\\"' \t\n*?[#~=%" for char in command)
-    full_environ = {"LESS": "FRX", "LV": "-c", **environ}
+    words = ["sh", "-c", command] if needs_shell else [command]
+    below = {"LESS": "FRX", "LV": "-c"}
     try:
-        return subprocess.Popen(
-            ["sh", "-c", command] if needs_shell else [command],
-            stdin=subprocess.PIPE,
-            # Outside of the terminal's session a pager listens to the keys where it may write.
-            stderr=sys.stdout if foreground.served and not sys.stderr.isatty() else None,
-            env=full_environ,
-        )
+        if foreground.served:
+            return foreground.start_pager(words, below)
+        import subprocess
+
+        return subprocess.Popen(words, stdin=subprocess.PIPE, env={**below, **environ})
     except OSError:
         return None
 
 
-def _feed(pager: "subprocess.Popen[bytes]", lines: Iterator[str]) -> None:
+def _feed(pager: "subprocess.Popen[bytes] | LaunchersPager", lines: Iterator[str]) -> None:
     """Stream the lines into the pager and stay until its user leaves it."""
     stdin: IO[bytes] | None = pager.stdin
     assert stdin is not None
