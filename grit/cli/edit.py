@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,6 +15,9 @@ from grit.core.limits import ATTACHMENT_BYTES_MAX, ID_BYTES, TEXT_BYTES_MAX
 from grit.services import issues
 from grit.services.issues import Change
 from grit.services.write import Transaction, write
+
+if TYPE_CHECKING:
+    from grit.core.lease import Resource
 
 DONE: Final = {
     "create": "created", "update": "updated", "comment": "commented on", "close": "closed",
@@ -237,10 +240,33 @@ def _state_command(name: str, state: str, summary: str) -> click.Command:
     def command(run: Context, ids: tuple[str, ...], text: str | None) -> None:
         if len(ids) > 1 and run.json:
             raise InvalidArgs("--json takes one issue; use 'grit batch' for many")
+        claimed = _claimed(run, ids) if state == "closed" else {}
         for issue in ids:
             _set_state(run, issue, state, text)
+            if issue in claimed:
+                from grit.services.claims import end_claim
+
+                end_claim(run.workspace, claimed[issue])
 
     return command
+
+
+def _claimed(run: Context, ids: tuple[str, ...]) -> "dict[str, Resource]":
+    """Return those issues whose leases this session has, and will give back."""
+    from grit.git.refs import refs_below
+
+    workspace = run.workspace
+    folder = workspace.wal.ref.rpartition("/")[0]
+    if not refs_below(workspace.repository, f"{folder}/locks/").ids:
+        return {}  # next to nothing is loaded or read where nobody uses leases
+    from grit.cli.foreground import leave_to_launcher
+    from grit.services.claims import own_claim
+
+    found = {issue: own_claim(workspace, issue) for issue in ids}
+    claimed = {issue: resource for issue, resource in found.items() if resource is not None}
+    if claimed:
+        leave_to_launcher()  # the remote is to be told, and may ask for a password
+    return claimed
 
 
 def _set_state(run: Context, issue: str, state: str, text: str | None) -> None:

@@ -4,13 +4,14 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from grit.core.errors import Conflict, GritError
-from grit.core.lease import Lease, issue_resource
+from grit.core.lease import Holder, Lease, Resource, issue_resource
 from grit.services import issues, leases
-from grit.services.actors import signer
+from grit.services.actors import current, signer
 from grit.services.find import resolve
 from grit.services.issues import Change
 from grit.services.leases import Wish
 from grit.services.refresh import refresh
+from grit.services.session import session_nonce
 from grit.services.workspace import Workspace
 from grit.services.write import Transaction, Written, write
 
@@ -58,6 +59,33 @@ def claim(workspace: Workspace, issue: str, ttl_ms: int, *, local: bool = False)
                 leases.release(workspace, resource, who, local=local)
         raise
     return Claim(change, written, taken.lease)
+
+
+def own_claim(workspace: Workspace, issue: str) -> Resource | None:
+    """Return the issue as a resource if this session has leased it, as far as this clone knows."""
+    me = current(workspace)
+    if me is None:
+        return None
+    who = Holder(me.actor_id, session_nonce(workspace.ports.environ))
+    try:
+        resource = issue_resource(resolve(refresh(workspace), issue))
+        lease = leases.held(workspace, resource, who, local=True)
+    except GritError:
+        return None  # of another, or of nobody; what is wrong with the issue is said elsewhere
+    return resource if lease.live(workspace.now_ms()) else None
+
+
+def end_claim(workspace: Workspace, resource: Resource) -> None:
+    """Give the lease of an issue that is closed back; who did it stays assigned.
+
+    The issue is closed already: what goes wrong is told, and the lease ends by itself.
+    """
+    try:
+        leases.release(workspace, resource, leases.holder(workspace))
+    except GritError as failure:
+        workspace.notice(f"the lease on {resource.short} stays until it ends: {failure.message}")
+    else:
+        workspace.notice(f"gave the lease on {resource.short} back")
 
 
 def give_back(

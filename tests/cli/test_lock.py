@@ -63,3 +63,36 @@ def test_a_remote_given_as_a_word_is_refused_with_the_option_to_use(folder: Path
     refused = grit(folder, "sync", "origin")
     assert refused.status == 2
     assert "'grit sync --remote origin'" in refused.err
+
+
+def test_closing_gives_the_lease_of_this_session_back(folder: Path) -> None:
+    """What is done is waited for by nobody; another session's lease is left alone."""
+    issue = _issue(folder)
+    other = str(ok(folder, "new", "second", "--json").data["issue_id"])
+    mine, theirs = {"GRIT_SESSION": "mine"}, {"GRIT_SESSION": "theirs"}
+    ok(folder, "issue", "claim", issue, environ=mine)
+    ok(folder, "issue", "claim", other, environ=theirs)
+    done = ok(folder, "close", issue, other, environ=mine)
+    assert f"gave the lease on issue:{issue[:7]} back" in done.err
+    (lock,) = ok(folder, "lock", "status", "--json").data["locks"]
+    assert lock["resource"] == f"issue:{other}"
+    row = ok(folder, "show", issue, "--json").data["issue"]
+    assert (row["state"], len(row["assignees"])) == ("closed", 1)
+
+
+def test_closing_succeeds_when_the_remote_of_the_lease_does_not_answer(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The issue is closed and the lease ends by itself, with a word."""
+    bare = tmp_path / "bare.git"
+    git(tmp_path, "init", "-q", "--bare", str(bare))
+    git(folder, "remote", "add", "origin", str(bare))
+    issue, mine = _issue(folder), {"GRIT_SESSION": "mine"}
+    ok(folder, "issue", "claim", issue, environ=mine)
+    bare.rename(tmp_path / "away.git")
+    done = ok(folder, "close", issue, environ=mine)
+    assert f"the lease on issue:{issue[:7]} stays until it ends" in done.err
+    assert ok(folder, "show", issue, "--json").data["issue"]["state"] == "closed"
+    (tmp_path / "away.git").rename(bare)
+    (lock,) = ok(folder, "lock", "status", "--json").data["locks"]
+    assert lock["state"] == "live"

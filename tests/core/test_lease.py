@@ -245,3 +245,9 @@ def test_no_bytes_break_the_parser(data: bytes) -> None:
     """Any bytes are a lease or have a reason why not."""
     with pytest.raises(InvalidLease):
         rules.parse_lock(data, SRC.lock_name)
+
+
+def test_people_read_the_first_digits_of_an_issue() -> None:
+    """Other resources are shown as they are typed."""
+    assert rules.issue_resource(ISSUE).short == f"issue:{ISSUE.hex()[:7]}"
+    assert parse_resource("repo:main").short == "repo:main"
