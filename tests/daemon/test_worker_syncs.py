@@ -166,10 +166,11 @@ def test_a_failing_remote_opens_the_circuit_and_a_good_one_closes_it(
     assert _head(remote) == log_head(clone)
 
 
-def test_a_sync_by_hand_closes_the_circuit(clone: Patient, remote: Path) -> None:
+@pytest.mark.parametrize("auto", ["push", "both"])
+def test_a_sync_by_hand_closes_the_circuit(auto: str, clone: Patient, remote: Path) -> None:
     """Who reached the remote has shown that it is there: the worker does not wait out its pause."""
     clone.data("sync")
-    set_up(clone.folder, "sync.auto", "push")
+    set_up(clone.folder, "sync.auto", auto)
     away = remote.with_name("away.git")
     remote.rename(away)
     with hired(clone.folder, pace="50, 1, 600000, 600000") as worker:
@@ -206,7 +207,7 @@ def _hang(clone: Patient) -> dict[str, str]:
     """Let the remote be one that never answers; return the environment for that."""
     clone.git("remote", "set-url", "origin", "ssh://example.invalid/x.git")
     set_up(clone.folder, "sync.auto", "push")
-    return {"GIT_SSH_COMMAND": "sleep 1000; :"}
+    return {"GIT_SSH_COMMAND": "trap '' TERM; sleep 1000; :"}
 
 
 def test_a_remote_that_hangs_is_given_up(clone: Patient) -> None:
