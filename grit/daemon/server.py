@@ -77,6 +77,7 @@ class Server:
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
         self._listener, self._address = door.listen(place)
+        door.clear_scratch(self._address)
 
     def serve(self) -> int:
         """Take commands until there is a reason to leave; return the exit status."""
@@ -157,7 +158,7 @@ class Server:
             ends,
             lambda: code.is_fresh(self._code[:1]),
             program,
-            lambda args: practise(self._repository, args),
+            lambda args: practise(self._repository, door.scratch(self._address), args),
         )
 
     def _work(self, ear: int) -> None:

@@ -66,9 +66,17 @@ def test_a_warm_process_has_imported_all(git_repository: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]", done
 
 
-def test_practice_leaves_no_trace(warm: Clone) -> None:
-    """What a waiting process runs for nobody stores nothing and changes nothing."""
-    warm.alone("new", "One")
+@pytest.mark.parametrize("used", [True, False], ids=["used", "fresh"])
+def test_practice_leaves_no_trace(warm: Clone, used: bool) -> None:
+    """What a waiting process runs for nobody stores nothing and changes nothing.
+
+    In a clone that was never set up it makes no actor either.
+    """
+    if used:
+        warm.alone("new", "One")
+    else:
+        shutil.rmtree(warm.place.folder)
+        os.mkdir(warm.place.folder)
     subprocess.run(["git", "-C", str(warm.folder), "pack-refs", "--all"], check=True)
     warm.alone("ls")  # the view knows the packed refs: the worker has nothing to do either
 
@@ -78,10 +86,12 @@ def test_practice_leaves_no_trace(warm: Clone) -> None:
         return {str(path): path.read_bytes() for path in found if not path.name.startswith(own)}
 
     before = everything()
+    sockets = os.path.join(warm.environ["XDG_RUNTIME_DIR"], "grit")
     warm.up()
     time.sleep(1)
+    wait_for(lambda: os.listdir(sockets) == [os.path.basename(os.readlink(warm.place.link))])
     assert everything() == before
-    assert titles(warm) == ["One"]
+    assert titles(warm) == (["One"] if used else [])
 
 
 def test_a_served_command_does_the_same(warm: Clone) -> None:
