@@ -76,7 +76,7 @@ def test_practice_leaves_no_trace(warm: Clone, used: bool) -> None:
         warm.alone("new", "One")
     else:
         shutil.rmtree(warm.place.folder)
-        os.mkdir(warm.place.folder)
+        os.makedirs(f"{warm.place.folder}/actors")
     subprocess.run(["git", "-C", str(warm.folder), "pack-refs", "--all"], check=True)
     warm.alone("ls")  # the view knows the packed refs: the worker has nothing to do either
 
@@ -87,6 +87,7 @@ def test_practice_leaves_no_trace(warm: Clone, used: bool) -> None:
 
     before = everything()
     sockets = os.path.join(warm.environ["XDG_RUNTIME_DIR"], "grit")
+    time.sleep(2.5)  # git's configuration must be that old to be remembered, for the write
     warm.up()
     time.sleep(1)
     wait_for(lambda: os.listdir(sockets) == [os.path.basename(os.readlink(warm.place.link))])

@@ -96,7 +96,7 @@ def clone(folder: Path) -> Iterator[Clone]:
         yield made
     finally:
         made.end()
-        shutil.rmtree(runtime)
+        shutil.rmtree(runtime, ignore_errors=True)  # a waiting process may still practise there
 
 
 def wait_for(true: Callable[[], object], seconds: float = WAIT_S) -> None:
