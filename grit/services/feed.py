@@ -13,7 +13,7 @@ from grit.core.events import NO_ISSUE, Event
 from grit.core.ids import ActorId, EventId
 from grit.core.limits import EVENT_ID_BYTES, READER_WAIT_MS_MAX
 from grit.git.repository import Repository
-from grit.services import join, listing
+from grit.services import join, listing, lost
 from grit.services.decoding import decoded
 from grit.services.refresh import refresh
 from grit.services.workspace import Ports, Workspace
@@ -151,11 +151,11 @@ class Feed:
             self._place = self._place._replace(opening=-1)
 
     def _tell(self) -> None:
-        """Pass on what this look had to say, and the last one had not."""
+        """Pass on what this look has to say, unless it was the last that was said."""
         for text in self._heard:
             if text not in self._told:
                 self._notice(text)
-        self._told = [*self._heard]
+        self._told = [*self._heard] or self._told
         self._heard.clear()
 
     def _is_behind(self, workspace: Workspace) -> bool:
@@ -181,11 +181,11 @@ class Feed:
 
     def _asked(self, events: Iterable[Event]) -> list[Event]:
         """Return what is to be given out, ordered; what is back was given out long ago."""
-        lost, actors = self._lost, self._actors
+        actors = self._actors
         found = []
         for event in events:
-            if event.event_id in lost:
-                lost.discard(event.event_id)
+            if event.event_id in self._lost:
+                self._lost.discard(event.event_id)
             elif event.tag not in NO_ISSUE and (actors is None or event.actor_id in actors):
                 found.append(event)
         found.sort(key=lambda event: event.order)
@@ -240,6 +240,9 @@ class Feed:
         try:
             news = _only_in(workspace, place.head, old)
             if old is not None and not workspace.wal.contains(place.head, old):
+                # Whoever built the view anew may have known nothing of the head before.
+                lost.keep(workspace, old, place.head)
+                self._tell()
                 self._note_lost(database, opening, _only_in(workspace, old, place.head))
         except (WalDamaged, GitFailed) as error:
             self._notice(f"what came before cannot be compared any more: {error.message}")
@@ -259,9 +262,9 @@ class Feed:
         self._held = {one: held[one] for one in orders if one in held}
         self._place, self._given = place, set()
 
-    def _note_lost(self, database: Database, opening: int, lost: set[bytes]) -> None:
+    def _note_lost(self, database: Database, opening: int, gone: set[bytes]) -> None:
         """Remember what was given out, or was there, and is not in the log any more."""
-        orders = [one for one in lost if one not in self._held]
+        orders = [one for one in gone if one not in self._held]
         places = _same(arrivals.places_of(database, opening, orders))
         self._lost.update(
             EventId(one[-EVENT_ID_BYTES:])

@@ -13,41 +13,12 @@ from grit.core.errors import GritError, NotFound, WalDamaged
 from grit.core.events import ISSUE_CREATED, Event
 from grit.core.ids import IssueId
 from grit.services import feed as feeds
-from grit.services.feed import Feed
 from grit.services.refresh import rebuild, refresh
 from grit.view import arrivals
 from tests.core.builders import event
 from tests.services.clinic import REF, Patient
+from tests.services.follower import Follower
 from tests.services.writers import create, opened
-
-
-class Follower:
-    """A feed that looks until nothing is left to do, and remembers the titles it was given."""
-
-    def __init__(self, folder: Path, actor: str | None = None, **begin: Any) -> None:
-        self.notices: list[str] = []
-        workspace = opened(folder)
-        ports = workspace.ports._replace(notice=self.notices.append)
-        self.feed = Feed(workspace.repository, ports, actor)
-        self.events: list[Event] = []
-        self.take(self.feed.begin(**begin))
-
-    def take(self, events: Any) -> list[str]:
-        found = list(events)
-        self.events += found
-        return [str(one.payload[0]) for one in found]
-
-    def look(self) -> list[str]:
-        """Return what came, in its order."""
-        found = self.take(self.feed.look())
-        for _ in range(50):
-            if not self.feed.behind:
-                break
-            found += self.take(self.feed.look())
-        assert not self.feed.behind
-        ids = [one.event_id for one in self.events]
-        assert len(ids) == len(set(ids)), "an event was given out twice"
-        return found
 
 
 @pytest.fixture
@@ -192,6 +163,22 @@ def test_log_set_back_with_news_unseen(folder: Path) -> None:
     _git(folder, "update-ref", REF, f"{REF}~1")
     _write_beside(folder, "c")
     assert one.look() == ["c"]
+    Patient(folder).diagnose(fix=True)
+    assert one.look() == []
+
+
+def test_set_back_where_nobody_else_knew(folder: Path) -> None:
+    """A log that is set back while its view is away: the feed knows the head, and keeps it."""
+    one = Follower(folder)
+    _write(folder, "a", "b")
+    assert one.look() == ["a", "b"]
+    head = _git(folder, "rev-parse", REF)
+    shutil.rmtree(folder / ".git" / "grit" / "view")
+    _git(folder, "update-ref", REF, f"{REF}~1")
+    _write_beside(folder, "c")
+    assert one.look() == ["c"]
+    assert _git(folder, "for-each-ref", "--format=%(objectname)", "refs/grit-lost/") == head
+    assert sum("does not hold the head known before" in notice for notice in one.notices) == 1
     Patient(folder).diagnose(fix=True)
     assert one.look() == []
 
