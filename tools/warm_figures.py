@@ -191,7 +191,7 @@ def idle(bench: Bench, repository: Path) -> list[Figure]:
     seconds = 20 if bench.quick else 60
     with served(repository):
         quiet(*GRIT, "ls", directory=repository)
-        time.sleep(2)
+        time.sleep(25)  # the second process that waits has gone by then
         pids = family(repository)
         before = [counted(pid) for pid in pids]
         time.sleep(seconds)

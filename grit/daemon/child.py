@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, NoReturn
 
@@ -21,6 +21,8 @@ from grit.core.limits import SERVER_REQUEST_BYTES_MAX
 from grit.launch import GREETING, RUN_IT_YOURSELF, peer_uid, send
 from grit.services import session
 
+PAUSE_S: Final = 0.02
+"""Callers that follow each other at once find a process that has practised the most needed."""
 REQUEST_S: Final = 5.0
 """Who has called sends the command at once, or is dropped."""
 _HEAD_BYTES: Final = 8
@@ -75,17 +77,28 @@ class Ends(NamedTuple):
 Run = Callable[[list[str]], int]
 
 
-def serve_one(ends: Ends, fresh: Callable[[], bool], run: Run, practice: Run) -> NoReturn:
+def serve_one(
+    ends: Ends,
+    fresh: Callable[[], bool],
+    run: Run,
+    practices: Sequence[Run],
+    patience_s: float | None,
+) -> NoReturn:
     """Wait for one caller, run its command by `run`, and end this process.
 
-    `fresh` says whether the code on disk is still that of this process; `practice` is run before.
+    `fresh` says whether the code on disk is still that of this process; the `practices` are run
+    while there is no caller. After `patience_s` without one it ends; None: it waits for ever.
     """
     status = 0
     try:
         os.setpgid(0, 0)
-        if not select.select([ends.listener.fileno(), ends.alive], [], [], 0)[0]:
-            _practise(fresh, practice)
-        connection = _caller(ends)
+        first, *rest = practices
+        if _nobody(ends, 0):
+            _practise(fresh, first)
+        for practice in rest:
+            if _nobody(ends, PAUSE_S):
+                practice([])
+        connection = _caller(ends, patience_s)
         if connection is not None:
             _tell(ends.report, ACCEPTED, os.getpid())
             ends.listener.close()
@@ -96,19 +109,27 @@ def serve_one(ends: Ends, fresh: Callable[[], bool], run: Run, practice: Run) ->
     os._exit(status)
 
 
-def _caller(ends: Ends) -> socket.socket | None:
-    """Wait for a caller; None when the server is gone."""
+def _nobody(ends: Ends, wait_s: float) -> bool:
+    """Whether nothing is to be done for that long."""
+    return not select.select([ends.listener.fileno(), ends.alive], [], [], wait_s)[0]
+
+
+def _caller(ends: Ends, patience_s: float | None) -> socket.socket | None:
+    """Wait for a caller; None when the server is gone, or nobody came."""
     waiting = select.poll()
     waiting.register(ends.listener, select.POLLIN)
     waiting.register(ends.alive, select.POLLIN)
     while True:
-        for fd, _ in waiting.poll():
+        found = waiting.poll(None if patience_s is None else patience_s * 1000)
+        for fd, _ in found:
             if fd == ends.alive:
                 return None
             try:
                 return ends.listener.accept()[0]
             except (BlockingIOError, ConnectionAbortedError):
                 pass  # another was faster
+        if not found:
+            return None
 
 
 def _practise(fresh: Callable[[], bool], practice: Run) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from grit.cli import edit
 from grit.cli.main import program
 from grit.core.errors import NotFound
+from grit.daemon.child import Run
 from grit.git import gitconfig
 from grit.git.process import run
 from grit.git.repository import Repository
@@ -23,18 +24,24 @@ from grit.view.trust import ViewDoubt
 T = TypeVar("T")
 
 
-def practise(repository: Repository | None, scratch: str, args: list[str]) -> int:
-    """Run a list that takes the view as it is, a write into `scratch`, and a git process."""
+def practices(repository: Repository | None, scratch: str) -> list[Run]:
+    """Return what to run: a list that takes the view as it is, then a write into `scratch`."""
     if repository is None or repository.worktree is None:
-        return 0
+        return [lambda _args: 0]
     os.chdir(repository.worktree)
-    with _replaced(listing, "refresh", _as_it_is):
-        program(args)
-    if gitconfig.remembered is not None:
+
+    def read(args: list[str]) -> int:
+        with _replaced(listing, "refresh", _as_it_is):
+            return program(args)
+
+    def store(_args: list[str]) -> int:
+        run(None, "version")
+        if gitconfig.remembered is None:
+            return 0
         with _elsewhere(scratch):
-            program(["new", "Practice"])
-    run(None, "version")
-    return 0
+            return program(["new", "Practice"])
+
+    return [read, store]
 
 
 def _as_it_is(workspace: Workspace, **_: object) -> ViewReader:

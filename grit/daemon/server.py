@@ -20,7 +20,7 @@ from grit.core.limits import (
 )
 from grit.daemon import child, code, door
 from grit.daemon.board import Board
-from grit.daemon.practice import practise
+from grit.daemon.practice import practices
 from grit.git import gitconfig
 from grit.git.filelock import FileLock
 from grit.git.repository import Repository, discover
@@ -32,8 +32,9 @@ TICK_S: Final = 10.0
 LOCK_WAIT_MS: Final = 50
 """Who only looks whether the lock is held has it for an instant."""
 TIMES_KEPT: Final = 1_000
-SPARES: Final = 2
-"""Processes that wait for a caller: one is there already while the next is being made."""
+BUSY_S: Final = 10.0
+"""For so long after a command two processes wait for a caller, not one: the second is there
+while the first is being replaced."""
 UNUSED_MAX: Final = 20
 """So many of them in a row that end without a caller mean that there is something wrong."""
 WORKER_AGAIN_S: Final = 5.0
@@ -118,8 +119,11 @@ class Server:
         if self._repository is not None:
             with suppress(GritError):
                 gitconfig.remembered = gitconfig.remember(self._repository, os.environ)
-        while len(self._spares) < SPARES and len(self._children) < SERVER_CHILDREN_MAX:
-            pid = self._fork(self._serve_one)
+        busy = time.monotonic() - self._last_command < BUSY_S
+        wanted = 0 if len(self._children) >= SERVER_CHILDREN_MAX else 2 if busy else 1
+        while len(self._spares) < wanted:
+            patience_s = BUSY_S if self._spares else None
+            pid = self._fork(lambda: self._serve_one(patience_s))  # noqa: B023  # called at once
             if pid is None:
                 break
             self._spares.add(pid)
@@ -152,13 +156,13 @@ class Server:
         finally:
             os._exit(1)
 
-    def _serve_one(self) -> None:
-        ends = child.Ends(self._listener, self._alive, self._report)
+    def _serve_one(self, patience_s: float | None) -> None:
         child.serve_one(
-            ends,
+            child.Ends(self._listener, self._alive, self._report),
             lambda: code.is_fresh(self._code[:1]),
             program,
-            lambda args: practise(self._repository, door.scratch(self._address), args),
+            practices(self._repository, door.scratch(self._address)),
+            patience_s,
         )
 
     def _work(self, ear: int) -> None:
@@ -213,7 +217,7 @@ class Server:
             self._children.discard(pid)
             if pid in self._spares:
                 self._spares.discard(pid)
-                self._unused += 1
+                self._unused += status != 0
                 if self._unused >= UNUSED_MAX:
                     self._leaving = "processes that wait for a caller end at once"
             if pid == self._worker:
@@ -292,6 +296,8 @@ def main(args: list[str]) -> int:
     except GritError as error:
         say(f"not started: {error.message}")
         return 1
+    with suppress(OSError):
+        os.unlink(place.link)  # of one that was killed: nobody is to take it for this one's
     try:
         settings = _settings(place)
         code.warm_up()

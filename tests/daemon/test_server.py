@@ -66,6 +66,18 @@ def test_a_warm_process_has_imported_all(git_repository: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]", done
 
 
+def test_the_second_waiting_process_goes(warm: Clone) -> None:
+    """Two processes wait for callers while there are some; when it is quiet, one."""
+    pid = warm.up()
+    warm.grit("ls")
+    wait_for(lambda: len(_children(pid)) == 3)
+    wait_for(lambda: len(_children(pid)) == 2, 30)
+    time.sleep(1)
+    assert len(_children(pid)) == 2
+    warm.grit("ls")
+    wait_for(lambda: len(_children(pid)) == 3)
+
+
 @pytest.mark.parametrize("used", [True, False], ids=["used", "fresh"])
 def test_practice_leaves_no_trace(warm: Clone, used: bool) -> None:
     """What a waiting process runs for nobody stores nothing and changes nothing.
