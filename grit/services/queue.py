@@ -20,7 +20,7 @@ from grit.services.workspace import Workspace
 from grit.view.reader import ViewReader
 from grit.view.trust import ViewDoubt
 
-_NAP_MS: Final = 0.5
+_NAP_MS: Final = 0.2
 """Of all who wait, one looks about this often whether the log is free; less often in time."""
 _NAP_MS_MAX: Final = 20.0
 _NAP_GROWTH: Final = 0.01
