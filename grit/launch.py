@@ -247,6 +247,8 @@ def _has_terminal() -> bool:
 def _killed(sent: list[int]) -> int:
     """Die as the command did; return a status where it is not known of what."""
     for number in reversed(sent):
+        if number == signal.SIGINT:
+            return INTERRUPTED  # before the command could say so itself
         if number not in (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

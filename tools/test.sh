@@ -40,6 +40,8 @@ prepare() {
     make_venv .venv "-e .[dev]" pyproject.toml
     need_deb strace strace
     need_deb tmux tmux
+    need_deb less less
+    need_deb vim-tiny vi
     need_deb openssh-client ssh
     need_deb openssh-server sshd
     need_deb lighttpd lighttpd

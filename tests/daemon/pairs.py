@@ -1,8 +1,9 @@
 """One shell line run twice, by a process of its own and by a clone's server, and compared.
 
 Two kinds of wrappers stand for `grit` on the path. One has the clone's server started before the
-command, so that the first one is served already, and notes each call. The other cannot run a
-command itself: it is served, or fails.
+command, so that the first one is served already, stops its worker, which might mend what a session
+has broken before a command can say so, and notes each call. The other cannot run a command itself:
+it is served, or fails.
 """
 
 import os
@@ -28,6 +29,10 @@ common=$(git -C "$where" rev-parse --path-format=absolute --git-common-dir 2>/de
 if [ -d "$common/grit" ] && ! [ -L "$common/grit/server-$(id -u)" ]; then
     {programs}/grit -C "$where" daemon start </dev/null >/dev/null 2>&1
 fi
+server=$(head -n 1 "$common/grit/server-$(id -u).lock" 2>/dev/null)
+for child in $(cat "/proc/$server/task/$server/children" 2>/dev/null); do
+    ls -l "/proc/$child/fd" 2>/dev/null | grep -q inotify && kill -STOP "$child"
+done
 echo x >>"$GRIT_TEST_CALLS"
 exec {programs}/{name} "$@"
 """

@@ -24,6 +24,7 @@ from grit.services.write import Transaction, write
 from tests.console import ALONE, check_file
 from tests.daemon.pairs import Answer, Runtime, answer, children_of, runtime, whole, without_ids
 from tests.daemon.warm import wait_for
+from tests.faults.machine import need_root
 from tests.test_transcripts import TRANSCRIPTS
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -311,6 +312,15 @@ def test_row_35_limits_and_priority(pair: Pair) -> None:
     assert limits.out != b"0\n"
 
 
+def test_row_35_another_system(pair: Pair) -> None:
+    """A command of a sandbox, or with other groups, is not run outside of it."""
+    need_root()
+    for before in ("unshare -n", "unshare -m", "unshare -fp", "setpriv --groups 4242"):
+        if answer(f"{before} true", pair.folder, {}).status == 0:
+            pair.left_alone(f"{before} grit ls", f"{before} grit show ffff")
+    pair.same("unshare -u grit ls", "setsid -w grit ls")
+
+
 def test_row_35_writing(pair: Pair, tmp_path: Path) -> None:
     """What is written, and what is said of it, ids apart; the files have the caller's umask."""
     pair.same(
@@ -423,3 +433,18 @@ def test_nothing_is_left_behind(tmp_path: Path, made: Runtime) -> None:
     pair = Pair(clone, made)
     pair.same("grit ls", TMPDIR=str(tmp_path / "tmp"))
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_server_writes_nothing_by_itself(tmp_path: Path, made: Runtime) -> None:
+    """Where nobody has written yet, a server makes no actor, and changes no setting."""
+    assert answer("git init -q . && mkdir .git/grit", tmp_path, ALONE).status == 0
+    before = (tmp_path / ".git/config").read_bytes()
+    pair = Pair(tmp_path, made)
+    for _ in range(3):
+        assert pair.served("grit ls").status == 0
+    time.sleep(1)
+    found = {path.name for path in (tmp_path / ".git/grit").iterdir()}
+    assert {name for name in found if not name.startswith("server-")} <= {"view", "worker"}
+    assert (tmp_path / ".git/config").read_bytes() == before
+    first = pair.served("grit new First -b x")
+    assert b"first write here: made the actor" in first.err
