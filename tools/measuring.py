@@ -104,6 +104,20 @@ def ratio_figure(
     return Figure(name, value, "ms", ratio, against, target, ratio, spread(runs))
 
 
+def paired_figure(
+    name: str, runs: Sequence[Run], base: Sequence[Run], against: str, target: float | None
+) -> Figure:
+    """Return a figure whose measure is the median of the ratios of each round.
+
+    For long runs: what else the machine does changes from round to round, and less within one.
+    """
+    figure = ratio_figure(name, runs, base, against, target)
+    ratio = statistics.median(
+        one.seconds / other.seconds for one, other in zip(runs, base, strict=True)
+    )
+    return figure._replace(ratio=ratio, measured=ratio)
+
+
 def plain_figure(name: str, value: float, unit: str, target: float | None) -> Figure:
     return Figure(name, value, unit, None, "", target, value, "")
 

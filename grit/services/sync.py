@@ -316,8 +316,10 @@ class _Session:
             )
 
     def _refused(self, outcome: Pushed) -> GitFailed:
+        # Some servers do not say what they could not write.
+        what = "" if outcome.ref in outcome.words else f" {outcome.ref}"
         return GitFailed(
-            f"cannot push to {self.remote.name}: {outcome.words}\n"
+            f"cannot push{what} to {self.remote.name}: {outcome.words}\n"
             "nothing is lost here: the events stay, and the next sync sends them",
             remote=self.remote.name,
         )
