@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -205,14 +206,10 @@ def test_row_30_two_starts_make_one(warm: Clone) -> None:
         racers = [warm.start("daemon", "start", "--json") for _ in range(6)]
         answers = [json.loads(one.communicate(timeout=60)[0])["data"] for one in racers]
         assert len({answer["pid"] for answer in answers}) == 1
-        pid = str(answers[0]["pid"])
+        pid = int(answers[0]["pid"])
 
-        def others(pid: str = pid) -> set[str]:
-            found = _pgrep("-f", f"grit.daemon {warm.place.folder}")
-            return {one for one in found if alive(int(one))} - {pid, *_children(int(pid))}
-
-        wait_for(lambda: not others())
-        assert alive(int(pid))
+        wait_for(lambda pid=pid: _servers(warm.place.folder) <= {pid, *_children(pid)})
+        assert alive(pid)
         warm.grit("daemon", "stop")
 
 
@@ -250,7 +247,7 @@ def _took(warm: Clone, **environ: str) -> float:
 def test_row_31_the_repository_is_deleted(warm: Clone) -> None:
     """The server and all its processes leave when their clone is gone."""
     pid = warm.up()
-    family = [pid, *map(int, _children(pid))]
+    family = [pid, *_children(pid)]
     shutil.rmtree(warm.folder)
     wait_for(lambda: not any(alive(one) for one in family), 30)
 
@@ -271,7 +268,7 @@ def test_a_stopped_server_is_not_waited_for_long(warm: Clone) -> None:
     When it goes on, nothing is run a second time.
     """
     pid = warm.up()
-    family = [pid, *map(int, _children(pid))]
+    family = [pid, *_children(pid)]
     for one in family:
         os.kill(one, signal.SIGSTOP)
     try:
@@ -286,12 +283,20 @@ def test_a_stopped_server_is_not_waited_for_long(warm: Clone) -> None:
     assert titles(warm) == ["Once"]
 
 
-def _children(pid: int) -> list[str]:
-    return _pgrep("-P", str(pid))
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _pgrep(*words: str) -> list[str]:
-    return subprocess.run(["pgrep", *words], capture_output=True, text=True).stdout.split()
+def _servers(folder: str) -> set[int]:
+    """The processes that run a server of the folder, or were forked from one."""
+    found: set[int] = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            pid = int(path.parent.name)
+            if b"grit.daemon" in words and folder.encode() in words and alive(pid):
+                found.add(pid)
+    return found
 
 
 def test_more_commands_than_it_takes(warm: Clone) -> None:
