@@ -77,6 +77,7 @@ class _Session:
         self.remote = early or choose(workspace, remote, directory)
         self._known: int | None = None
         """Events that were here before the first that was received; None: none was."""
+        self._untold: list[str] = []
         self._sent = 0
         self._merged = False
         self._agreed = remotes.load_agreed(self._repository).get(self.remote.tracking)
@@ -84,7 +85,7 @@ class _Session:
     def run(self, *, pull: bool, push: bool) -> Synced:
         workspace = self._workspace
         if self._settled or not pull:
-            self._settle(pull=pull)
+            self._tell(self._settle(pull=pull))
         self._tell(_take_back(workspace))
         theirs = self._fetch()
         remote = self.remote
@@ -132,8 +133,11 @@ class _Session:
             attempts,
         )
 
-    def _settle(self, *, pull: bool = True) -> None:
-        """Ask git for its configuration, and see that a plain `git fetch` brings the log."""
+    def _settle(self, *, pull: bool = True) -> list[str]:
+        """Ask git for its configuration, and see that a plain `git fetch` brings the log.
+
+        Return what to tell of that.
+        """
         workspace = self._workspace
         if not self._settled:
             self.remote, self._settled = choose(workspace, *self._asked), True
@@ -143,11 +147,13 @@ class _Session:
         if remote.configured and remotes.add_refspec(
             self._repository, workspace.wal.config, remote.address, workspace.wal.ref
         ):
-            workspace.notice(f"'git fetch {remote.name}' now brings its issues")
+            return [f"'git fetch {remote.name}' now brings its issues"]
+        return []
 
     def _prepare(self) -> None:
         """Do, while git fetches for the first time, what must be done in any case."""
-        self._settle()
+        # Told when git is through: it may be asking for a password on the same line.
+        self._untold = self._settle()
         # To load it takes longer than all that it does when nothing is new.
         from grit.services.snapshot_upkeep import get_ready
 
@@ -220,7 +226,8 @@ class _Session:
             whole=whole,
             meanwhile=None if self._settled else self._prepare,
         )
-        self._tell(fetched.removed)
+        self._tell([*self._untold, *fetched.removed])
+        self._untold = []
         return fetched
 
     def _tell(self, notices: Iterable[str]) -> None:
