@@ -120,8 +120,11 @@ def _common(git_dir: str) -> str:
 
 
 def _pointed(path: str, prefix: bytes, base: str) -> str:
-    with open(path, "rb") as file:
-        line = file.read(4096)
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe stops nobody
+    try:
+        line = os.read(fd, 4096)
+    finally:
+        os.close(fd)
     return os.path.join(base, os.fsdecode(line.removeprefix(prefix).rstrip(b"\r\n")))
 
 

@@ -34,7 +34,7 @@ def start(run: Context, foreground: bool) -> None:
     if foreground:
         os.makedirs(place.folder, exist_ok=True)
         sys.stdout.flush()
-        command = [sys.executable, "-m", "grit.daemon", "--foreground", place.folder]
+        command = [sys.executable, *server_place.MODULE, "--foreground", place.folder]
         os.execv(sys.executable, command)
     pid, new = server_place.start(place, os.environ)
     run.show(

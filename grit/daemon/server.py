@@ -187,8 +187,9 @@ class Server:
                 self._count["accepted"] += 1
                 self._last_command = time.monotonic()
                 self._unused = 0
-                self._children.add(int(pid))
-                self._spares.discard(int(pid))
+                if int(pid) in self._spares:  # else it has ended already, and was seen to
+                    self._spares.remove(int(pid))
+                    self._children.add(int(pid))
             elif what == child.ENDED:
                 self._count["ended"] += 1
                 self._last_command = time.monotonic()
@@ -228,7 +229,7 @@ class Server:
                     say(f"the worker ended with {os.waitstatus_to_exitcode(status)}")
 
     def _look_around(self) -> None:
-        _bound_log(self._place.log)
+        _bound_log(self._place)
         if door.identity(self._place.lock) != self._held:
             self._leaving = "the lock or the repository is gone"
         elif not os.path.exists(self._address) or door.target(self._place) != self._address:
@@ -327,7 +328,7 @@ def _leave_the_caller(place: Place, foreground: bool) -> int:
     with suppress(OSError):
         os.setsid()
     with suppress(OSError):
-        log = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        log = server_place.open_log(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 2)
         os.close(log)
     return umask
@@ -340,9 +341,9 @@ def say(text: str) -> None:
         os.write(2, f"{stamp} {os.getpid()} {text}\n".encode(errors="backslashreplace"))
 
 
-def _bound_log(path: str) -> None:
+def _bound_log(place: Place) -> None:
     """Keep the newer half of a log that has grown too long."""
-    with suppress(OSError), open(path, "r+b") as log:
+    with suppress(OSError), open(server_place.open_log(place, os.O_RDWR), "r+b") as log:
         size = log.seek(0, os.SEEK_END)
         if size <= SERVER_LOG_BYTES_MAX:
             return

@@ -188,7 +188,8 @@ class FileLock:
         return IoFailed(f"cannot lock {self._path}: {error.strerror}", errno=error.errno)
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        # Never through a link: a repository that was shipped could name any file of this user.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
         try:
             try:
                 return os.open(self._path, flags, 0o666)

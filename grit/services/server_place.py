@@ -1,6 +1,8 @@
 """Where a clone's command server is, whether it runs, and how it is started (spec/daemon.md)."""
 
+import errno
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +20,11 @@ SERVER_LINK: Final = f"server-{os.getuid()}" if hasattr(os, "getuid") else ""
 
 AGAIN_S: Final = 10
 """A server that has just ended, or could not start, is not started again unasked at once."""
+MODULE: Final = ("-P", "-m", "grit.daemon")
+"""What Python is told to run; never what lies in the working directory, which is anybody's."""
 _LOOK_MS: Final = 5.0
+_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+"""A repository that was shipped may have links in it to files outside."""
 
 state: Callable[[], State] | None = None
 """Set in a process that runs a command for the server: returns what `daemon status` shows."""
@@ -51,7 +57,7 @@ def running_pid(place: Place) -> int | None:
     Raises IoFailed when the lock cannot be looked at.
     """
     try:
-        fd = os.open(place.lock, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+        fd = os.open(place.lock, os.O_RDWR | _NO_LINK)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -70,21 +76,25 @@ def start_unasked(folder: str, environ: Mapping[str, str]) -> None:
     """Start a server in the background when nothing speaks against it; never fails, never waits."""
     place = Place(folder)
     try:
-        found = os.stat(place.lock)
-        if time.time() - found.st_mtime < AGAIN_S:
-            return
-    except FileNotFoundError:
-        if os.stat(folder).st_uid != os.getuid():
-            return
-    except OSError:
-        return
-    if _is_refused(folder):
-        return
-    try:
-        if running_pid(place) is None:
+        if _may_start(place) and running_pid(place) is None:
             _spawn(folder, environ)
     except (OSError, IoFailed):
         return
+
+
+def _may_start(place: Place) -> bool:
+    """Whether this is a clone of this user's where nothing speaks against it; raises OSError."""
+    try:
+        found = os.lstat(place.lock)
+        if not stat.S_ISREG(found.st_mode) or 0 <= time.time() - found.st_mtime < AGAIN_S:
+            return False
+    except FileNotFoundError:
+        found = os.stat(place.folder)
+    if found.st_uid != os.getuid():
+        return False
+    # The launcher only guesses: a folder named grit can be anything.
+    is_git = os.path.lexists(f"{os.path.dirname(place.folder)}/HEAD")
+    return is_git and not _is_refused(place.folder)
 
 
 def _is_refused(folder: str) -> bool:
@@ -112,7 +122,7 @@ def _spawn(folder: str, environ: Mapping[str, str]) -> int:
     null = os.devnull
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, "-m", "grit.daemon", folder],
+        [sys.executable, *MODULE, folder],
         environ,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, null, os.O_RDONLY, 0),
@@ -176,10 +186,22 @@ def _wait_for(ask: Callable[[], Answer], wait_ms_max: int) -> Answer | None:
     return None
 
 
+def open_log(place: Place, flags: int) -> int:
+    """Open the log, which must be a plain file; raises OSError.
+
+    A link could lead to any file of this user, and a pipe stop whoever opens it.
+    """
+    fd = os.open(place.log, flags | _NO_LINK | getattr(os, "O_NONBLOCK", 0), 0o600)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "it is not a plain file", place.log)
+
+
 def log_lines(place: Place, count: int) -> list[str]:
     """Return the last lines of the server's log; raises IoFailed when it cannot be read."""
     try:
-        with open(place.log, encoding="utf-8", errors="replace") as file:
+        with open(open_log(place, os.O_RDONLY), encoding="utf-8", errors="replace") as file:
             return file.read().splitlines()[-count:]
     except FileNotFoundError:
         return []
