@@ -39,7 +39,7 @@ def main() -> None:
     try:
         if _may_be_served(args):
             try:
-                folder, address = _look_around(args)
+                folder, address = look_around(args)
                 status = None if address is None else _ask(address, args)
             except OSError:
                 pass  # whatever is wrong here, the command itself says it better
@@ -75,7 +75,7 @@ def _may_be_served(args: list[str]) -> bool:
     return args[:1] != ["daemon"] or args[1:2] in (["status"], ["notify"])
 
 
-def _look_around(args: list[str]) -> tuple[str | None, str | None]:
+def look_around(args: list[str]) -> tuple[str | None, str | None]:
     """Return the clone's grit folder and where its server listens, each if there is one.
 
     A wrong guess does no harm: whoever runs the command looks for the repository itself.

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 import grit
+from grit.cli.foreground import RunLocally
 from grit.cli.main import program
 from grit.core.errors import Busy, GritError
 from grit.core.limits import (
@@ -24,6 +25,7 @@ from grit.daemon.practice import practices
 from grit.git import gitconfig
 from grit.git.filelock import FileLock
 from grit.git.repository import Repository, discover
+from grit.launch import look_around
 from grit.services import server_place
 from grit.services.server_place import Place, State
 
@@ -53,6 +55,7 @@ class Server:
         self._umask = umask
         self._lock = lock
         self._held = door.identity(place.lock)
+        self._clone = door.identity(place.folder)
         self._repository = _repository(place)
         self._idle_s = _number(settings, "idle_s", SERVER_IDLE_S)
         self._board = Board(2)
@@ -160,10 +163,20 @@ class Server:
         child.serve_one(
             child.Ends(self._listener, self._alive, self._report),
             lambda: code.is_fresh(self._code[:1]),
-            program,
+            self._run,
             practices(self._repository, door.scratch(self._address)),
             patience_s,
         )
+
+    def _run(self, args: list[str]) -> int:
+        """Run a command of this clone; the link of a copy of it leads here, too."""
+        try:
+            folder, _ = look_around(args)
+        except OSError as error:
+            raise RunLocally from error
+        if folder is None or door.identity(folder) != self._clone:
+            raise RunLocally
+        return program(args)
 
     def _work(self, ear: int) -> None:
         from grit.daemon import worker

@@ -416,9 +416,9 @@ def test_the_log_is_bounded(warm: Clone) -> None:
     from grit.core.limits import SERVER_LOG_BYTES_MAX
     from grit.daemon.server import _bound_log
 
-    path = warm.folder / "log"
+    path = Path(warm.place.log)
     path.write_bytes(b"old\n" * SERVER_LOG_BYTES_MAX + b"new\n")
-    _bound_log(str(path))
+    _bound_log(warm.place)
     assert path.stat().st_size == SERVER_LOG_BYTES_MAX // 2
     assert path.read_bytes().endswith(b"old\nnew\n")
 

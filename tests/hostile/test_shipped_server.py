@@ -1,5 +1,6 @@
 """A repository, or a folder, of somebody else: the server that a command starts harms nobody."""
 
+import json
 import os
 import socket
 import subprocess
@@ -102,6 +103,25 @@ def test_a_repository_that_goes_away_is_no_traceback(warm: Clone) -> None:
         subprocess.run(["rm", "-rf", str(warm.folder / ".git")], check=True, timeout=60)
         _, error = process.communicate(timeout=60)
     assert "Traceback" not in error, error
+
+
+def test_a_copy_gets_a_server_of_its_own(warm: Clone, tmp_path: Path) -> None:
+    """The link of a copy names the server of the original, which sends its commands back."""
+    pid = warm.up()
+    os.utime(warm.place.lock, (0, 0))
+    subprocess.run(["cp", "-a", warm.folder, tmp_path / "copy"], check=True, timeout=60)
+    copy = Clone(tmp_path / "copy", warm.environ["XDG_RUNTIME_DIR"])
+    try:
+        assert not json.loads(copy.grit("daemon", "status", "--json"))["data"]["running"]
+        copy.grit("ls")
+        wait_for(copy.pid)
+        wait_for(lambda: os.path.islink(copy.place.link))
+        copy.grit("new", "Here")
+        assert copy.state()["pid"] == copy.pid() != pid
+        assert "Here" not in warm.grit("ls")
+        assert warm.state()["pid"] == pid
+    finally:
+        copy.end()
 
 
 def test_callers_that_hang_up_leave_no_trace(warm: Clone) -> None:
