@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
@@ -194,7 +195,9 @@ class FileLock:
             try:
                 return os.open(self._path, flags, 0o666)
             except FileNotFoundError:
-                os.makedirs(os.path.dirname(self._path), exist_ok=True)
+                # Not what is above: a repository that was moved away is not to come back.
+                with suppress(FileExistsError):
+                    os.mkdir(os.path.dirname(self._path))
                 return os.open(self._path, flags, 0o666)
         except OSError as error:
             raise IoFailed(

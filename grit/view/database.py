@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias, TypeVar
 
 import lmdb
@@ -139,7 +139,10 @@ class Database:
         once the lock is held (another process rebuilt it) is written as in `exclusive`.
         Raises Busy, and IoFailed or OSError where the folder cannot be written.
         """
-        os.makedirs(self.directory, exist_ok=True)
+        # Never the git directory itself: a repository that was moved away is not to come back.
+        for folder in (os.path.dirname(self.directory), self.directory):
+            with suppress(FileExistsError):
+                os.mkdir(folder)
         self._lock.acquire()
         try:
             if not force and self._sound():

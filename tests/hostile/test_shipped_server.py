@@ -124,6 +124,20 @@ def test_a_copy_gets_a_server_of_its_own(warm: Clone, tmp_path: Path) -> None:
         copy.end()
 
 
+def test_a_repository_that_was_moved_away_does_not_come_back(warm: Clone) -> None:
+    """A process that still has its old path makes no folder there: a move back would go below."""
+    from grit.core.errors import IoFailed
+    from grit.git.filelock import FileLock
+    from grit.view.database import Database
+
+    warm.folder.rename(warm.folder.with_name("moved"))
+    with pytest.raises(IoFailed), FileLock(f"{warm.place.folder}/wal.lock-file"):
+        pass
+    with pytest.raises(FileNotFoundError), Database(f"{warm.place.folder}/view").replacing():
+        pass
+    assert not warm.folder.exists()
+
+
 def test_callers_that_hang_up_leave_no_trace(warm: Clone) -> None:
     """Launchers of another version hang up at once: none of them counts as running for ever."""
     pid = warm.up()
