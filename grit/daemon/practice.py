@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TypeVar
 
-from grit.cli import edit
-from grit.cli.main import program
-from grit.core.errors import NotFound
+from grit.cli import edit, main
+from grit.cli.context import Context
+from grit.core.errors import GritError, NotFound
 from grit.daemon.child import Run
 from grit.git import gitconfig
 from grit.git.process import run
@@ -31,15 +31,15 @@ def practices(repository: Repository | None, scratch: str) -> list[Run]:
     os.chdir(repository.worktree)
 
     def read(args: list[str]) -> int:
-        with _replaced(listing, "refresh", _as_it_is):
-            return program(args)
+        with _replaced(listing, "refresh", _as_it_is), _replaced(main, "_rebuilt", _left_alone):
+            return main.program(args)
 
     def store(_args: list[str]) -> int:
         run(None, "version")
         if gitconfig.remembered is None:
             return 0
         with _elsewhere(scratch):
-            return program(["new", "Practice"])
+            return main.program(["new", "Practice"])
 
     return [read, store]
 
@@ -52,6 +52,11 @@ def _as_it_is(workspace: Workspace, **_: object) -> ViewReader:
     except ViewDoubt as doubt:
         raise NotFound(str(doubt)) from doubt
     return reader
+
+
+def _left_alone(_context: Context, doubt: ViewDoubt) -> GritError:
+    """Stand in for the mending of a view that turns out to be damaged: a command shall tell."""
+    return NotFound(str(doubt))
 
 
 @contextmanager
