@@ -21,8 +21,6 @@ from grit.core.limits import SERVER_REQUEST_BYTES_MAX
 from grit.launch import GREETING, RUN_IT_YOURSELF, peer_uid, send
 from grit.services import session
 
-PAUSE_S: Final = 0.02
-"""Callers that follow each other at once find a process that has practised the most needed."""
 REQUEST_S: Final = 5.0
 """Who has called sends the command at once, or is dropped."""
 _HEAD_BYTES: Final = 8
@@ -93,10 +91,10 @@ def serve_one(
     try:
         os.setpgid(0, 0)
         first, *rest = practices
-        if _nobody(ends, 0):
+        if _nobody(ends):
             _practise(fresh, first)
         for practice in rest:
-            if _nobody(ends, PAUSE_S):
+            if _nobody(ends):
                 practice([])
         connection = _caller(ends, patience_s)
         if connection is not None:
@@ -109,9 +107,9 @@ def serve_one(
     os._exit(status)
 
 
-def _nobody(ends: Ends, wait_s: float) -> bool:
-    """Whether nothing is to be done for that long."""
-    return not select.select([ends.listener.fileno(), ends.alive], [], [], wait_s)[0]
+def _nobody(ends: Ends) -> bool:
+    """Whether there is nobody to be served."""
+    return not select.select([ends.listener.fileno(), ends.alive], [], [], 0)[0]
 
 
 def _caller(ends: Ends, patience_s: float | None) -> socket.socket | None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import socket
 from contextlib import suppress
 from typing import Final
@@ -70,17 +69,3 @@ def identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def scratch(address: str) -> str:
-    """Return a path beside the socket that this process may use while it lives."""
-    return f"{address}.{os.getpid()}"
-
-
-def clear_scratch(address: str) -> None:
-    """Remove what processes of this server, or of one before, were killed over."""
-    folder, name = os.path.split(address)
-    for found in os.listdir(folder):
-        base, _, pid = found.rpartition(".")
-        if base == name and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
-            shutil.rmtree(f"{folder}/{found}", ignore_errors=True)

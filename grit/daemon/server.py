@@ -81,7 +81,6 @@ class Server:
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
         self._listener, self._address = door.listen(place)
-        door.clear_scratch(self._address)
 
     def serve(self) -> int:
         """Take commands until there is a reason to leave; return the exit status."""
@@ -164,7 +163,7 @@ class Server:
             child.Ends(self._listener, self._alive, self._report),
             lambda: code.is_fresh(self._code[:1]),
             self._run,
-            practices(self._repository, door.scratch(self._address)),
+            practices(self._repository),
             patience_s,
         )
 

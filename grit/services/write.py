@@ -198,6 +198,13 @@ def write(
     return request.alone()
 
 
+def rehearse(
+    workspace: Workspace, work: Callable[[Transaction], T], subject: Callable[[T], str]
+) -> tuple[T, Written]:
+    """Do what `write` does up to the point where anything would be stored: for practice."""
+    return _Request(workspace, work, subject).unstored()
+
+
 class _Retry(Enum):
     """How a write that could not be queued goes on."""
 
@@ -295,6 +302,13 @@ class _Request(Generic[T]):
                 if head is not None:
                     return result, Written(events, head)
         raise Conflict("the log moved too often while appending; try again")
+
+    def unstored(self) -> tuple[T, Written]:
+        """Decide on the view as it is; sign and encode, and store nothing."""
+        reader = self._reader()
+        result, transaction = self._decide(reader, None)
+        codec.encode_chunk(transaction.events)
+        return result, Written(transaction.events, reader.head())
 
     def _take(self, ticket: Ticket) -> None:
         try:
