@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from grit.cli.foreground import leave_to_launcher
+from grit.cli.foreground import later, leave_to_launcher
 from grit.cli.terminal import Terminal
 from grit.core.errors import InvalidArgs
 from grit.core.progress import SILENT, ProgressReporter
@@ -60,6 +60,7 @@ class Context:
             os.urandom,
             self.notice,
             progress,
+            lambda work: later(work, self.close),
         )
 
     def notice(self, text: str) -> None:

@@ -6,6 +6,9 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from socket import socket
 
+from collections.abc import Callable
+from contextlib import suppress
+
 served = False
 """Whether this process runs a command for the launcher, outside of its session."""
 terminal = True
@@ -63,3 +66,24 @@ def start_pager(command: list[str], environ: dict[str, str]) -> LaunchersPager:
         os.close(ours)
         raise OSError(f"cannot start {command[0]}")
     return LaunchersPager(open(ours, "wb"), reply)  # closed by who writes
+
+
+_left: list[Callable[[], None]] = []
+
+
+def later(work: Callable[[], None], close: Callable[[], None]) -> None:
+    """Do the work: for another process after its command has been answered, else at once.
+
+    `close` gives back what the work opened again.
+    """
+    if served:
+        _left.extend((work, close))
+    else:
+        work()
+
+
+def do_the_rest() -> None:
+    """Do what was left for after the answer; nobody hears any more what goes wrong there."""
+    for work in _left:
+        with suppress(Exception):
+            work()

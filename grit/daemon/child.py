@@ -180,7 +180,18 @@ def _converse(
         connection.sendall(RUN_IT_YOURSELF)
         return
     _tell(report, ENDED, pid, (time.monotonic_ns() - started) // 1000)
-    connection.sendall(b"%d" % status)
+    _let_go(connection, b"%d" % status)
+    foreground.do_the_rest()
+
+
+def _let_go(connection: socket.socket, answer: bytes) -> None:
+    """Give the answer, and keep nothing that the caller, or who reads its output, waits for."""
+    flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+    fcntl.fcntl(connection, fcntl.F_SETFL, flags & ~os.O_ASYNC)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nowhere, number)
+    connection.sendall(answer)
 
 
 @contextmanager

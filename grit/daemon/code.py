@@ -14,6 +14,7 @@ LATE: Final = (
 )  # fmt: skip
 """What commands import while they run."""
 _M_MMAP_THRESHOLD: Final = -3
+_LARGE_BYTES: Final = 512 * 1024
 Stamps = list[tuple[list[str], list[tuple[int, int]]]]
 
 
@@ -29,7 +30,7 @@ def warm_up() -> None:
     with suppress(AttributeError, OSError):
         # Large blocks come from the system zeroed, and go back: LMDB asks for two megabytes each
         # time, uses little of them, and would else have them cleared by hand.
-        sys.modules["ctypes"].CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+        sys.modules["ctypes"].CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     gc.collect()
     gc.freeze()
 

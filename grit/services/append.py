@@ -29,10 +29,13 @@ def append_events(
     label: Label,
     attachments: Mapping[str, bytes] | None = None,
     own: Collection[EventId] = (),
+    *,
+    alone: bool = False,
 ) -> str | None:
     """Append in one or several commits; None when the ref had moved before the first.
 
-    What this process has just signed is `own`, and is not verified again.
+    What this process has just signed is `own`, and is not verified again. `alone`: nobody waits
+    to see the events in the view, which may take them in later.
     The caller holds the log's lock. Raises Busy, IoFailed, WalDamaged, GitFailed: nothing stored.
     """
     from grit.git.wal import HeadMoved
@@ -58,7 +61,14 @@ def append_events(
         workspace.notice(notice)
     if not appended.durable:
         tell_not_durable(workspace)
-    show_append(workspace, events, old, appended.head, appended.objects, own=own)
+
+    def show() -> None:
+        show_append(workspace, events, old, appended.head, appended.objects, own=own)
+
+    if alone:
+        workspace.ports.later(show)
+    else:
+        show()
     _invite_gc(workspace)
     return appended.head
 

@@ -93,10 +93,12 @@ def commit(
     reader: ViewReader,
     taken: Sequence[Entry],
     own: Collection[EventId] = (),
+    *,
+    alone: bool = False,
 ) -> set[bytes]:
     """Append what was taken, as one commit; return the places that are stored now.
 
-    `own` are events that this process has just signed.
+    `own` are events that this process has just signed; `alone`: nobody else waits for them.
     Entries that the log holds already are skipped; those decided on another state are dropped,
     and their writers start over. Nothing is returned when the ref moved meanwhile.
     """
@@ -104,7 +106,8 @@ def commit(
         entries, events = _acceptable(reader, taken)
         if entries:
             label = _label(entries)
-            if append_events(workspace, reader.head(), events, label, None, own) is None:
+            old = reader.head()
+            if append_events(workspace, old, events, label, None, own, alone=alone) is None:
                 return set()
     except BaseException as failure:
         # Whatever it is, the other writers find out by themselves.

@@ -16,6 +16,11 @@ def _ignore(_message: str) -> None:
     """Take a notice that nobody asked to see."""
 
 
+def _at_once(work: Callable[[], None]) -> None:
+    """Do what could be done after the answer, where nobody says when that is."""
+    work()
+
+
 class Ports(NamedTuple):
     """What services take from their shell: time, randomness, environment, and ears."""
 
@@ -24,6 +29,8 @@ class Ports(NamedTuple):
     entropy: Callable[[int], bytes]
     notice: Callable[[str], None] = _ignore
     progress: ProgressReporter = SILENT
+    later: Callable[[Callable[[], None]], None] = _at_once
+    """Takes work that nobody has to wait for: what it does the next command would do else."""
 
 
 class Workspace:

@@ -272,7 +272,9 @@ class _Request(Generic[T]):
                 taken = (*queued.waiting, entry)
                 if leading:
                     own = frozenset(event.event_id for event in transaction.events)
-                    stored = entry.last in commit(workspace, spool, reader, taken, own)
+                    alone = not queued.waiting
+                    places = commit(workspace, spool, reader, taken, own, alone=alone)
+                    stored = entry.last in places
                     stored = stored or lead(workspace, spool, ticket, entry.last)
                 else:
                     place = len(queued.entries)
@@ -298,7 +300,9 @@ class _Request(Generic[T]):
                 check_policy(workspace, events, transaction.author)
                 label = Label(self._subject(result), transaction.author.actor_id)
                 own = frozenset(event.event_id for event in events)
-                head = append_events(workspace, reader.head(), events, label, attachments, own)
+                head = append_events(
+                    workspace, reader.head(), events, label, attachments, own, alone=True
+                )
                 if head is not None:
                     return result, Written(events, head)
         raise Conflict("the log moved too often while appending; try again")

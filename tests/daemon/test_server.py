@@ -17,6 +17,8 @@ import pytest
 
 from grit import launch
 from grit.services import server_place
+from grit.services.workspace import Ports, open_workspace
+from grit.view.reader import ViewReader
 from tests.daemon.warm import GRIT, Clone, alive, clone, wait_for
 
 KILLS = 200 if os.environ.get("GRIT_FAULTS") == "all" else 30
@@ -297,6 +299,22 @@ def _servers(folder: str) -> set[int]:
             if b"grit.daemon" in words and folder.encode() in words and alive(pid):
                 found.add(pid)
     return found
+
+
+def test_the_view_follows_the_answer(warm: Clone) -> None:
+    """A served write answers when it is in the log; its own process brings it into the view."""
+    warm.up()
+    worker = warm.state()["worker"]
+    assert isinstance(worker, dict)
+    os.kill(worker["pid"], signal.SIGSTOP)  # which would do it, too
+    workspace = open_workspace(str(warm.folder), Ports(warm.environ, lambda: 0, os.urandom))
+    for number in range(140):  # more than LMDB has places for readers
+        warm.grit("new", str(number))
+    head = workspace.wal.head()
+    wait_for(lambda: ViewReader(workspace.database).head() == head, 5)
+    workspace.close()
+    os.kill(worker["pid"], signal.SIGCONT)
+    assert titles(warm) == sorted(map(str, range(140)))
 
 
 def test_more_commands_than_it_takes(warm: Clone) -> None:
