@@ -10,7 +10,6 @@ from grit.cli import edit, main
 from grit.cli.context import Context
 from grit.core.errors import GritError, NotFound
 from grit.daemon.child import Run
-from grit.git.process import run
 from grit.git.repository import Repository
 from grit.services import listing
 from grit.services.actors import current
@@ -33,7 +32,6 @@ def practices(repository: Repository | None) -> list[Run]:
             return main.program(args)
 
     def store(_args: list[str]) -> int:
-        run(None, "version")
         with _replaced(edit, "write", _rehearse), _replaced(main, "_rebuilt", _left_alone):
             return main.program(["new", "Practice"])
 
