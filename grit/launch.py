@@ -20,7 +20,7 @@ GREETING = f"grit 1 {__version__} {sys.prefix} {PACKAGE} ".encode(errors="surrog
 """What the server's process says first, before its pid: the same protocol, code and Python."""
 GREETING_BYTES_MAX = 4096
 MESSAGE_BYTES_MAX = 1 << 17
-GREETING_S = 0.5
+GREETING_S = 1.0
 """A server that has not answered by then is not waited for."""
 SERVER_LINK = f"server-{os.getuid()}" if hasattr(os, "getuid") else ""
 """In the clone's grit folder: where this user's server listens; "" where there are none."""
@@ -148,11 +148,14 @@ def _talk(connection: "socket", address: str, args: list[str]) -> int | None:
     connection.connect(address)
     if peer_uid(connection) != os.getuid():
         return None
+    # While the other end wakes up.
+    numbers = [getattr(signal, f"SIG{spell}") for spell in _SPELL]
+    ignored = [number for number in numbers if signal.getsignal(number) is signal.SIG_IGN]
+    message = request(args, ignored)
     greeting = connection.recv(GREETING_BYTES_MAX)
     if not greeting.startswith(GREETING):
         return None
     pid = int(greeting[len(GREETING) :])
-    ignored: list[int] = []
     sent: list[int] = []
     caught = {}
 
@@ -165,14 +168,11 @@ def _talk(connection: "socket", address: str, args: list[str]) -> int | None:
         if number == signal.SIGTSTP:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    for spell in _SPELL:
-        number = getattr(signal, f"SIG{spell}")
-        if signal.getsignal(number) is signal.SIG_IGN:
-            ignored.append(number)
-        else:
+    for number in numbers:
+        if number not in ignored:
             caught[number] = signal.signal(number, forward)
     try:
-        send(connection, args, ignored)
+        pass_on(connection, message)
         connection.settimeout(None)
         answer = _answer(connection)
     except OSError:
@@ -216,8 +216,11 @@ def peer_uid(connection: "socket") -> int:
 
 def send(connection: "socket", args: list[str], ignored: list[int]) -> None:
     """Send a command and all that it has from this process; raises OSError."""
-    import _socket
+    pass_on(connection, request(args, ignored))
 
+
+def request(args: list[str], ignored: list[int]) -> bytes:
+    """Return a command and what it has from this process, as it is sent."""
     mask = os.umask(0o077)
     os.umask(mask)
     words = [
@@ -228,9 +231,15 @@ def send(connection: "socket", args: list[str], ignored: list[int]) -> None:
         *(b"%b=%b" % item for item in os.environb.items()),
     ]
     body = b"\0".join(words)
+    return len(body).to_bytes(8, "big") + body
+
+
+def pass_on(connection: "socket", message: bytes) -> None:
+    """Send a request, the standard streams and the directory; raises OSError."""
+    import _socket
+
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     descriptors = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (0, 1, 2, here))
-    message = len(body).to_bytes(8, "big") + body
     passed = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)]
     size = connection.sendmsg([message], passed)
     if size < len(message):

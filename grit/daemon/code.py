@@ -9,10 +9,10 @@ from pkgutil import iter_modules
 from typing import Final
 
 LATE: Final = (
-    "subprocess", "threading", "difflib", "json", "tomllib", "tabulate", "dulwich.objects",
+    "subprocess", "threading", "difflib", "json", "tomllib", "dulwich.objects",
     "lmdb._envid",
 )  # fmt: skip
-"""What commands import while they run."""
+"""What commands import while they run; not tabulate, which takes 4 MB and few commands use."""
 _M_MMAP_THRESHOLD: Final = -3
 _LARGE_BYTES: Final = 512 * 1024
 Stamps = list[tuple[list[str], list[tuple[int, int]]]]
