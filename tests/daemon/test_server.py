@@ -304,6 +304,7 @@ def _servers(folder: str) -> set[int]:
 def test_the_view_follows_the_answer(warm: Clone) -> None:
     """A served write answers when it is in the log; its own process brings it into the view."""
     warm.up()
+    wait_for(lambda: warm.state()["worker"])
     worker = warm.state()["worker"]
     assert isinstance(worker, dict)
     os.kill(worker["pid"], signal.SIGSTOP)  # which would do it, too
