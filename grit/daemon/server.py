@@ -40,6 +40,8 @@ while the first is being replaced."""
 UNUSED_MAX: Final = 20
 """So many of them in a row that end without a caller mean that there is something wrong."""
 WORKER_AGAIN_S: Final = 5.0
+WORKER_AGAIN_S_MAX: Final = 300.0
+"""Between two starts of a worker: doubled each time, until one has lived that long."""
 CHANGED: Final = "the installed code has changed"
 _SERVER, _WORKER = 0, 1
 
@@ -68,7 +70,8 @@ class Server:
         self._times_us: deque[int] = deque(maxlen=TIMES_KEPT)
         self._count = {"accepted": 0, "ended": 0, "notified": 0, "wake_ups": 0}
         self._worker: int | None = None
-        self._worker_due = 0.0
+        self._worker_began = self._worker_due = 0.0
+        self._worker_pause_s = WORKER_AGAIN_S
         self._wake = -1
         self._leaving = ""
         # A write end that only this process has: its readers notice when it is gone.
@@ -130,7 +133,8 @@ class Server:
                 break
             self._spares.add(pid)
         if self._worker is None and time.monotonic() >= self._worker_due:
-            self._worker_due = time.monotonic() + WORKER_AGAIN_S
+            self._worker_began = time.monotonic()
+            self._worker_due = self._worker_began + self._worker_pause_s
             ear, self._wake = os.pipe()
             os.set_blocking(self._wake, False)  # a stopped worker stops nobody else
             self._worker = self._fork(lambda: self._work(ear))
@@ -237,6 +241,9 @@ class Server:
                 self._worker = None
                 os.close(self._wake)
                 self._wake = -1
+                lived_s = time.monotonic() - self._worker_began
+                again_s = 2 * self._worker_pause_s if lived_s < WORKER_AGAIN_S_MAX else 0.0
+                self._worker_pause_s = min(max(again_s, WORKER_AGAIN_S), WORKER_AGAIN_S_MAX)
                 if status:
                     say(f"the worker ended with {os.waitstatus_to_exitcode(status)}")
 

@@ -99,7 +99,8 @@ class Remembered(NamedTuple):
     git_dir: str
     environ: Mapping[str, str]
     files: Mapping[str, tuple[int, ...] | None]
-    config: GitConfig
+    config: GitConfig | None
+    """None for one that is not to be remembered: it is not tried again until a file changes."""
 
     def holds(self, repository: Repository, environ: Mapping[str, str]) -> bool:
         """Whether neither the files nor the environment have changed since."""
@@ -121,15 +122,17 @@ def load_git_config(repository: Repository, environ: Mapping[str, str] | None = 
 
     `environ` is that of this process, which git inherits; without it git itself is asked.
     """
-    if remembered is not None and environ and remembered.holds(repository, environ):
-        return remembered.config
+    kept = remembered
+    if kept is not None and kept.config is not None and environ and kept.holds(repository, environ):
+        return kept.config
     return _read(output(repository.git_dir, "config", "--list", "-z"))[0]
 
 
 def remember(repository: Repository, environ: Mapping[str, str]) -> Remembered | None:
     """Return what `remembered` should be now; raises GitFailed.
 
-    None where includes could depend on something else, and for what was written a moment ago.
+    None for what was written a moment ago; without a configuration where includes could depend on
+    something else.
     """
     if remembered is not None and remembered.holds(repository, environ):
         return remembered
@@ -141,9 +144,8 @@ def remember(repository: Repository, environ: Mapping[str, str]) -> Remembered |
     listed = output(repository.git_dir, "config", "--list", "-z", "--show-origin")
     config, origins = _read(listed, origins=True)
     known = {"command line:", *(f"file:{path}" for path in stamps)}
-    if not origins <= known or any(key.startswith("include") for key in config.values):
-        return None
-    return Remembered(repository.git_dir, environ, stamps, config)
+    whole = origins <= known and not any(key.startswith("include") for key in config.values)
+    return Remembered(repository.git_dir, environ, stamps, config if whole else None)
 
 
 def _read(listed: bytes, *, origins: bool = False) -> tuple[GitConfig, set[str]]:

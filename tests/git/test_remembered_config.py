@@ -110,11 +110,20 @@ def test_another_environment_is_asked_anew(
 @pytest.mark.parametrize(
     "text", ["[include]\n\tpath = x\n", '[includeIf "gitdir:/"]\n\tpath = x\n']
 )
-def test_includes_are_not_remembered(repository: Repository, text: str) -> None:
-    """What another file may change, or where the clone is, is not remembered."""
+def test_includes_are_not_remembered(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """What another file may change, or where the clone is, is not remembered.
+
+    That is remembered: a warm process does not try again and again.
+    """
     with open(f"{repository.git_dir}/config", "a", encoding="utf-8") as file:
         file.write(text)
-    assert remember(repository, os.environ) is None
+    found = kept(repository, monkeypatch)
+    assert found.config is None
+    assert load_git_config(repository, os.environ).get("user.name") == "Ann"
+    monkeypatch.setattr(gitconfig, "output", refuse)
+    assert remember(repository, os.environ) is found
 
 
 def test_what_was_written_a_moment_ago_is_not_remembered(
