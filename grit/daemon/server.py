@@ -1,13 +1,13 @@
 """The command server of one clone: a warm process that forks for each command (spec/daemon.md)."""
 
+import mmap
 import os
 import select
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, cast
 
 import grit
 from grit.cli.foreground import RunLocally
@@ -42,6 +42,8 @@ UNUSED_MAX: Final = 20
 WORKER_AGAIN_S: Final = 5.0
 WORKER_AGAIN_S_MAX: Final = 300.0
 """Between two starts of a worker: doubled each time, until one has lived that long."""
+CODE_S: Final = 1.0
+"""How often, at most, commands make the server look at all files of its code."""
 CHANGED: Final = "the installed code has changed"
 _SERVER, _WORKER = 0, 1
 
@@ -62,12 +64,13 @@ class Server:
         self._idle_s = _number(settings, "idle_s", SERVER_IDLE_S)
         self._board = Board(2)
         self._code = code.stamps()
+        self._code_looked = time.monotonic()
         self._started_ms = time.time_ns() // 1_000_000
         self._last_command = time.monotonic()
         self._spares: set[int] = set()
         self._children: set[int] = set()
         self._unused = 0
-        self._times_us: deque[int] = deque(maxlen=TIMES_KEPT)
+        self._times_us = memoryview(mmap.mmap(-1, 4 * TIMES_KEPT)).cast("I")
         self._count = {"accepted": 0, "ended": 0, "notified": 0, "wake_ups": 0}
         self._worker: int | None = None
         self._worker_began = self._worker_due = 0.0
@@ -209,15 +212,20 @@ class Server:
             elif what == child.ENDED:
                 self._count["ended"] += 1
                 self._last_command = time.monotonic()
-                self._times_us.append(int(spent_us))
+                self._times_us[(self._count["ended"] - 1) % TIMES_KEPT] = min(
+                    int(spent_us), 2**32 - 1
+                )
                 self._wake_worker()
             elif what == child.NOTIFIED:
                 self._count["notified"] += 1
                 self._wake_worker()
             elif what == child.STALE:
                 self._leaving = CHANGED
-        if not code.is_fresh(self._code):
-            self._leaving = CHANGED
+        now = time.monotonic()
+        if now - self._code_looked >= CODE_S:
+            self._code_looked = now
+            if not code.is_fresh(self._code):
+                self._leaving = CHANGED
 
     def _wake_worker(self) -> None:
         with suppress(OSError):
@@ -277,7 +285,6 @@ class Server:
             os.kill(self._worker, signal.SIGKILL)
 
     def _own_state(self) -> State:
-        ordered = sorted(self._times_us)
         return {
             "pid": os.getpid(),
             "version": grit.__version__,
@@ -285,16 +292,19 @@ class Server:
             "commands": self._count["ended"],
             "notified": self._count["notified"],
             "running_now": len(self._children),
-            "p50_us": ordered[len(ordered) // 2] if ordered else None,
-            "p95_us": ordered[len(ordered) * 95 // 100] if ordered else None,
             "wake_ups": self._count["wake_ups"],
             "pids": [os.getpid(), *self._spares, *([self._worker] if self._worker else [])],
         }
 
     def state(self) -> State:
         """Return what `daemon status` shows; for the processes that this one has forked."""
+        said = self._board.read(_SERVER)
+        ended = cast(int, said.get("commands", 0))
+        ordered = sorted(self._times_us[: min(ended, TIMES_KEPT)])
         return {
-            **self._board.read(_SERVER),
+            **said,
+            "p50_us": ordered[len(ordered) // 2] if ordered else None,
+            "p95_us": ordered[len(ordered) * 95 // 100] if ordered else None,
             # As this process was made after the last command, it is left from before this one.
             "idle_left_ms": max(0, round(self._idle_left() * 1000)),
             "worker": self._board.read(_WORKER),
