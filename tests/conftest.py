@@ -1,7 +1,9 @@
 """What every test gets: a clean git environment, a scratch repository, bounded Hypothesis runs."""
 
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,12 @@ settings.load_profile(os.environ.get("GRIT_HYPOTHESIS_PROFILE", "default"))
 
 @pytest.fixture(autouse=True, scope="session")
 def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests see no configuration, no identity and no locale but the one stated here."""
+    """Tests see no configuration, no identity and no locale but the one stated here.
+
+    Nor do they inherit that Ctrl-C is ignored, as whatever a shell starts in the background does.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     home = tmp_path_factory.mktemp("home")
     (home / ".gitconfig").write_text(
         "[user]\n\tname = Ann Example\n\temail = ann@example.org\n"
