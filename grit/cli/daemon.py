@@ -88,8 +88,8 @@ def notify(run: Context) -> None:
 def status(run: Context, verbose: bool) -> None:
     """Show whether the server runs, and how it and its worker are."""
     place = _place(run)
-    state = server_place.state() if server_place.state is not None else None
-    if state is None:
+    state = server_place.state() if server_place.state is not None else {}
+    if "pid" not in state:
         pid = server_place.running_pid(place)
         silent = pid is not None
         data: State = {"running": silent, "pid": pid, "answers": False}

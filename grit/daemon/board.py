@@ -2,11 +2,14 @@
 
 import json
 import mmap
+import time
 from typing import Final
 
 PART_BYTES: Final = 32 * 1024
 _HEAD_BYTES: Final = 16
 _READ_TRIES: Final = 1_000
+_NAP_S: Final = 0.0005
+"""A writer that was interrupted in the middle goes on soon."""
 
 
 class Board:
@@ -40,4 +43,5 @@ class Board:
             data = self._memory[start + _HEAD_BYTES : start + _HEAD_BYTES + size]
             if before == self._memory[start : start + 8] and before[7] % 2 == 0:
                 return json.loads(data) if size else {}
+            time.sleep(_NAP_S)
         return {}
