@@ -1,13 +1,12 @@
 """What a command that runs for another process must leave to it (spec/daemon.md, Terminals)."""
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from socket import socket
-
-from collections.abc import Callable
-from contextlib import suppress
 
 served = False
 """Whether this process runs a command for the launcher, outside of its session."""
@@ -15,6 +14,7 @@ terminal = True
 """Whether programs that the launcher starts could ask a question on a terminal."""
 launcher: "socket | None" = None
 """The connection to the launcher, where one has sent this command."""
+_left: list[Callable[[], None]] = []
 
 
 class RunLocally(BaseException):
@@ -66,9 +66,6 @@ def start_pager(command: list[str], environ: dict[str, str]) -> LaunchersPager:
         os.close(ours)
         raise OSError(f"cannot start {command[0]}")
     return LaunchersPager(open(ours, "wb"), reply)  # closed by who writes
-
-
-_left: list[Callable[[], None]] = []
 
 
 def later(work: Callable[[], None], close: Callable[[], None]) -> None:

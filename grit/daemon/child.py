@@ -220,8 +220,12 @@ def _run_to_its_end(run: Run, args: list[str]) -> int:
 
 
 def _tell(report: int, what: str, pid: int, spent_us: int = 0) -> None:
-    """Say it in one write, so that what several say does not mix."""
-    os.write(report, f"{what} {pid} {spent_us}\n".encode())
+    """Say it in one write, so that what several say does not mix.
+
+    The command must not end otherwise because the server is gone.
+    """
+    with suppress(OSError):
+        os.write(report, f"{what} {pid} {spent_us}\n".encode())
 
 
 def _receive(connection: socket.socket) -> tuple[Request, list[int]]:

@@ -71,7 +71,7 @@ class Server:
         self._children: set[int] = set()
         self._unused = 0
         self._times_us = memoryview(mmap.mmap(-1, 4 * TIMES_KEPT)).cast("I")
-        self._count = {"accepted": 0, "ended": 0, "notified": 0, "wake_ups": 0}
+        self._count = {"ended": 0, "notified": 0, "wake_ups": 0}
         self._worker: int | None = None
         self._worker_began = self._worker_due = 0.0
         self._worker_pause_s = WORKER_AGAIN_S
@@ -203,7 +203,6 @@ class Server:
         for line in text.splitlines():
             what, pid, spent_us = line.split()
             if what == child.ACCEPTED:
-                self._count["accepted"] += 1
                 self._last_command = time.monotonic()
                 self._unused = 0
                 if int(pid) in self._spares:  # else it has ended already, and was seen to

@@ -5,7 +5,7 @@ Settings are plain dictionaries of TOML values, since keys of later versions mus
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, cast
 
 from grit.core.errors import Conflict, IoFailed, NotFound
@@ -50,7 +50,9 @@ def save_config(repository: Repository, settings: Mapping[str, Setting]) -> None
     """Replace the settings by a rename; raises IoFailed with the old file in place."""
     path = _config_path(repository)
     replace_file(path, dump_toml(settings).encode(), 0o666)
-    replace_file(f"{path}.mark", _mark(path), 0o600)
+    # They are stored; without a mark what needs one does not count, and the status says so.
+    with suppress(IoFailed, OSError):
+        replace_file(f"{path}.mark", _mark(path), 0o600)
 
 
 def is_config_ours(repository: Repository) -> bool:

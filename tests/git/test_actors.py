@@ -3,6 +3,7 @@
 import os
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from grit.git.actors import (
     ActorFile,
     ConfigDamaged,
     create_actor,
+    is_config_ours,
     list_actors,
     load_actor,
     load_config,
@@ -166,3 +168,14 @@ def test_a_failed_write_keeps_the_old_file(repository, git_repository, monkeypat
     assert load_config(repository) == {"a": 1}
     files = sorted(os.listdir(git_repository / ".git" / "grit"))
     assert files == ["config.toml", "config.toml.mark"]
+
+
+def test_settings_that_cannot_be_marked_are_stored(git_repository: Path) -> None:
+    """The mark comes second: when it cannot be written, the settings are there all the same."""
+    repository = discover(str(git_repository), {})
+    set_config(repository, "a", 1)
+    os.unlink(f"{repository.grit_dir}/config.toml.mark")
+    os.mkdir(f"{repository.grit_dir}/config.toml.mark")
+    set_config(repository, "a", 2)
+    assert load_config(repository) == {"a": 2}
+    assert not is_config_ours(repository)
