@@ -5,6 +5,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -362,6 +363,27 @@ def test_fault_23_a_reader_that_leaves_early_ends_the_command_quietly(tracker: P
         )
         assert done.stderr == b"", (words, done.stderr.decode())
         assert done.stdout.count(b"\n") <= 1
+
+
+def test_fault_4_ctrl_c_after_the_end_of_a_command_does_not_change_its_status(
+    tracker: Path,
+) -> None:
+    """A command that has done its work says so, though Python itself is still being taken down."""
+    code = """if True:
+        import os, signal, sys
+        class Last:
+            def __del__(self, kill=os.kill, me=os.getpid(), interrupt=signal.SIGINT):
+                kill(me, interrupt)
+        last = Last()
+        sys.argv[1:] = ["new", "stored"]
+        from grit.launch import main
+        main()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tracker, capture_output=True, env=environment()
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"stored" in done.stdout
 
 
 def test_fault_4_ctrl_c_in_a_rebuild_ends_with_130_and_harms_nothing(tracker: Path) -> None:
