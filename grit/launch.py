@@ -54,15 +54,10 @@ def main() -> None:
     try:
         run()
     finally:
-        try:
-            if folder is not None and args[:1] != ["daemon"] and os.environ.get("CI") not in _CI:
-                from grit.services.server_place import start_unasked
+        if folder is not None and args[:1] != ["daemon"] and os.environ.get("CI") not in _CI:
+            from grit.services.server_place import start_unasked
 
-                start_unasked(folder, os.environ)
-        except KeyboardInterrupt:
-            pass  # the command itself has ended
-        # Python puts back what kills a process before it takes itself down.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+            start_unasked(folder, os.environ)
 
 
 def _may_be_served(args: list[str]) -> bool:

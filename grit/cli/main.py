@@ -3,7 +3,7 @@
 import os
 import sys
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -11,6 +11,11 @@ from grit.cli.context import JSON_VERSION, Context, help_option, shared_options
 from grit.cli.terminal import forget
 from grit.core.errors import ERRORS, GritError, InternalFailed, InvalidArgs, IoFailed, ViewFailed
 from grit.view.trust import ViewDoubt
+
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # the other makes names of all numbers first
 
 COMMANDS: Final = {
     "init": "grit.cli.setup:init",
@@ -106,7 +111,10 @@ PROGRAM: Final = LazyGroup(
 def main() -> None:
     """Run the command line and exit with its status (spec/errors.md)."""
     _open_missing_streams()
-    sys.exit(program(sys.argv[1:]))
+    status = program(sys.argv[1:])
+    # Python puts back what kills a process before it takes itself down, and nothing is left to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def program(args: list[str]) -> int:

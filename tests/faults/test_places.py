@@ -369,15 +369,14 @@ def test_fault_4_ctrl_c_after_the_end_of_a_command_does_not_change_its_status(
     tracker: Path,
 ) -> None:
     """A command that has done its work says so, though Python itself is still being taken down."""
-    code = """if True:
+    code = f"""if True:
         import os, signal, sys
         class Last:
             def __del__(self, kill=os.kill, me=os.getpid(), interrupt=signal.SIGINT):
                 kill(me, interrupt)
         last = Last()
         sys.argv[1:] = ["new", "stored"]
-        from grit.launch import main
-        main()
+        {GRIT[-1]}
     """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tracker, capture_output=True, env=environment()
