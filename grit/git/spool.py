@@ -1,28 +1,44 @@
 """Where waiting writers put what they have sealed, for who commits next (spec/wal.md, Queue)."""
 
 import os
+from struct import Struct
 from typing import Final, NamedTuple, cast
 from zlib import crc32
 
-from grit.core.codec import pack, unpack
+from grit.core.codec import unpack
 from grit.core.errors import InvalidEvent, IoFailed
 from grit.core.events import Event
-from grit.core.ids import ActorId, EventId, IssueId
+from grit.core.ids import ActorId, EventId
 from grit.core.issue import Order
 from grit.core.limits import EVENT_ID_BYTES, ID_BYTES, LOCK_WAIT_MS_MAX, QUEUE_BYTES_MAX
 from grit.git.filelock import FileLock
 from grit.git.repository import Repository
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _NAP_MS_MAX: Final = 4
 _READ_BYTES_MAX: Final = 2 * QUEUE_BYTES_MAX
 """No writer lets a queue grow that long: what lies beyond is foreign."""
-_HEAD_BYTES: Final = 8
-"""Length and CRC-32 of what follows, 32 bits each, big-endian."""
-_SHAPE: Final = (int, int, int, int, bytes, bytes, bytes, bytes, bytes, bytes)
-_Fields = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes, bytes]
-_BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _PLACE_BYTES: Final = ID_BYTES + 8 + ID_BYTES + EVENT_ID_BYTES
+_START: Final = Struct(">II")
+"""Length and CRC-32 of what follows."""
+_HEAD: Final = Struct(f">BBQI{_PLACE_BYTES}s{_PLACE_BYTES}s")
+"""Version, flags, known events, events, places of the last event before it and of its own."""
+_ACTOR_AT: Final = ID_BYTES + 8
+_SHAPE: Final = (bytes, bytes, bytes, bytes)
+_ANNOUNCES: Final = 1
+_FOLLOWS: Final = 2
+_BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class Content(NamedTuple):
+    """What only those need who commit an entry, or decide on an issue that it is of."""
+
+    issue_ids: bytes
+    """The issues that the events are of, one after another."""
+    subject: bytes
+    author: bytes
+    """As git names the author of a commit, `Name <email>`."""
+    chunk: bytes
 
 
 class Entry(NamedTuple):
@@ -34,32 +50,36 @@ class Entry(NamedTuple):
     known_count: int
     """Events of the log that the decision was made on, entries before this one included."""
     event_count: int
-    announces: int
-    """1 when an announcement of the actor is among the events."""
+    announces: bool
+    """Whether an announcement of the actor is among the events."""
     after: bytes
     """Place of the last event of the entry before this one; empty when none was queued."""
     last: bytes
     """Place of the last event of this entry; its actor wrote all of them."""
-    issue_ids: bytes
-    """The issues that the events are of, one after another."""
-    subject: bytes
-    author: bytes
-    """As git names the author of a commit, `Name <email>`."""
-    chunk: bytes
+    packed: bytes
+    """The `Content`: every writer looks at every entry that waits, and at few contents."""
+
+    @property
+    def content(self) -> Content | None:
+        """What is in it; None where that is foreign."""
+        try:
+            value = unpack(self.packed)
+        except InvalidEvent:
+            return None
+        if not isinstance(value, tuple) or tuple(map(type, value)) != _SHAPE:
+            return None
+        return Content(*cast(tuple[bytes, bytes, bytes, bytes], value))
+
+    @property
+    def actor_id(self) -> ActorId:
+        """Who wrote it."""
+        return ActorId(self.last[_ACTOR_AT : _ACTOR_AT + ID_BYTES])
 
     @property
     def tip(self) -> Order:
         """Time, actor and id of the last event."""
-        place = self.last[ID_BYTES:]
-        actor_id = ActorId(place[8 : 8 + ID_BYTES])
-        return int.from_bytes(place[:8], "big"), actor_id, EventId(place[8 + ID_BYTES :])
-
-    def holds(self, issue_id: IssueId) -> bool:
-        """Return whether events of the issue are among these."""
-        ids = self.issue_ids
-        if ids.find(issue_id) < 0:  # most are told apart at once
-            return False
-        return any(ids[at : at + ID_BYTES] == issue_id for at in range(0, len(ids), ID_BYTES))
+        time = int.from_bytes(self.last[ID_BYTES:_ACTOR_AT], "big")
+        return time, self.actor_id, EventId(self.last[_ACTOR_AT + ID_BYTES :])
 
 
 class Ticket:
@@ -185,37 +205,33 @@ def place_of(event: Event) -> bytes:
 
 
 def _encode(entry: Entry) -> bytes:
-    body = pack((_VERSION, *entry))
-    return len(body).to_bytes(4, "big") + crc32(body).to_bytes(4, "big") + body
+    flags = _ANNOUNCES * entry.announces + _FOLLOWS * bool(entry.after)
+    body = (
+        _HEAD.pack(_VERSION, flags, entry.known_count, entry.event_count, entry.after, entry.last)
+        + entry.packed
+    )
+    return _START.pack(len(body), crc32(body)) + body
 
 
 def _entries(data: bytes) -> tuple[tuple[Entry, ...], int]:
     """Return the entries up to the first that is torn or foreign, and how many bytes they take."""
     entries = []
     at = 0
-    while True:
-        end = at + _HEAD_BYTES + int.from_bytes(data[at : at + 4], "big")
-        body = data[at + _HEAD_BYTES : end]
-        if not body or end > len(data) or crc32(body).to_bytes(4, "big") != data[at + 4 : at + 8]:
+    least = _START.size + _HEAD.size
+    while at + least <= len(data):
+        size, checksum = _START.unpack_from(data, at)
+        body = data[at + _START.size : at + _START.size + size]
+        if not _HEAD.size <= size == len(body) or crc32(body) != checksum:
             break
-        entry = _decode(body)
-        if entry is None:
+        version, flags, known_count, event_count, after, last = _HEAD.unpack_from(body)
+        if version != _VERSION:
             break
-        entries.append(entry)
-        at = end
+        announces = bool(flags & _ANNOUNCES)
+        after = after if flags & _FOLLOWS else b""
+        packed = body[_HEAD.size :]
+        entries.append(Entry(known_count, event_count, announces, after, last, packed))
+        at += _START.size + size
     return tuple(entries), at
-
-
-def _decode(body: bytes) -> Entry | None:
-    try:
-        value = unpack(body)
-    except InvalidEvent:
-        return None
-    if not isinstance(value, tuple) or tuple(map(type, value)) != _SHAPE or value[0] != _VERSION:
-        return None
-    entry = Entry(*cast(_Fields, value[1:]))
-    whole = len(entry.last) == _PLACE_BYTES and len(entry.after) in (0, _PLACE_BYTES)
-    return entry if whole else None
 
 
 def _content(path: str) -> bytes:

@@ -10,10 +10,10 @@ from typing import Final
 from grit.core import codec
 from grit.core.errors import Busy, Conflict, GritError, IoFailed
 from grit.core.events import Event
-from grit.core.ids import EventId
+from grit.core.ids import ActorId, EventId
 from grit.core.limits import APPEND_RETRIES_MAX, LOCK_WAIT_MS_MAX
 from grit.git.filelock import FileLock, nap
-from grit.git.spool import Entry, Spool, Ticket
+from grit.git.spool import Content, Entry, Spool, Ticket
 from grit.services.append import Label, append_events, tell_not_durable
 from grit.services.refresh import refresh
 from grit.services.workspace import Workspace
@@ -103,9 +103,9 @@ def commit(
     and their writers start over. Nothing is returned when the ref moved meanwhile.
     """
     try:
-        entries, events = _acceptable(reader, taken)
+        entries, contents, events = _acceptable(reader, taken)
         if entries:
-            label = _label(entries)
+            label = _label(entries[0].actor_id, contents)
             old = reader.head()
             if append_events(workspace, old, events, label, None, own, alone=alone) is None:
                 return set()
@@ -148,10 +148,13 @@ def _next(spool: Spool) -> Sequence[Entry]:
     return taken
 
 
-def _acceptable(reader: ViewReader, taken: Sequence[Entry]) -> tuple[list[Entry], list[Event]]:
-    """Return the entries that follow each other on the log as it is, and their events."""
+def _acceptable(
+    reader: ViewReader, taken: Sequence[Entry]
+) -> tuple[list[Entry], list[Content], list[Event]]:
+    """Return the entries that follow each other on the log as it is, and what is in them."""
     count, held = reader.standing([place for entry in taken for place in (entry.last, entry.after)])
     entries: list[Entry] = []
+    contents: list[Content] = []
     events: list[Event] = []
     for number, entry in enumerate(taken):
         stored, after_stored = held[2 * number : 2 * number + 2]
@@ -160,25 +163,27 @@ def _acceptable(reader: ViewReader, taken: Sequence[Entry]) -> tuple[list[Entry]
         follows = not entry.after or after_stored
         if entries:
             follows = entry.after == entries[-1].last
-        decoded = codec.decode_chunk(entry.chunk)
-        sound = not decoded.problems and len(decoded.records) == entry.event_count
-        if not follows or not sound or entry.known_count != count:
+        content = entry.content
+        if not follows or content is None or entry.known_count != count:
+            break
+        decoded = codec.decode_chunk(content.chunk)
+        if decoded.problems or len(decoded.records) != entry.event_count:
             break
         entries.append(entry)
+        contents.append(content)
         events += [event for event, _ in decoded.records]
         count += entry.event_count
-    return entries, events
+    return entries, contents, events
 
 
-def _label(entries: Sequence[Entry]) -> Label:
-    subjects = [entry.subject.decode(errors="replace") for entry in entries]
-    authors = list(dict.fromkeys(entry.author.decode(errors="replace") for entry in entries))
-    actor_id = entries[0].tip[1]
-    if len(entries) == 1:
+def _label(actor_id: ActorId, contents: Sequence[Content]) -> Label:
+    subjects = [content.subject.decode(errors="replace") for content in contents]
+    authors = list(dict.fromkeys(content.author.decode(errors="replace") for content in contents))
+    if len(contents) == 1:
         return Label(subjects[0], actor_id, authors[0])
     trailers = [f"Write: {subject}" for subject in subjects]
     trailers += [f"Co-authored-by: {author}" for author in authors[1:]]
-    return Label(f"{len(entries)} writes: {'; '.join(subjects)}", actor_id, authors[0], trailers)
+    return Label(f"{len(contents)} writes: {'; '.join(subjects)}", actor_id, authors[0], trailers)
 
 
 def _wait(ticket: Ticket, lock: FileLock, place: int) -> bool:

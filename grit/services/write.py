@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import cache
 from typing import Generic, NamedTuple, TypeVar
@@ -20,8 +21,8 @@ from grit.core.limits import (
     QUEUE_ENTRY_BYTES_MAX,
     QUEUE_ENTRY_EVENTS_MAX,
 )
-from grit.git.spool import Entry, Spool, Ticket, place_of
-from grit.services.actors import Signer, signer
+from grit.git.spool import Content, Entry, Spool, Ticket, place_of
+from grit.services.actors import Signer, current, signer
 from grit.services.append import Label, append_events, check_policy, refuse_author
 from grit.services.find import resolve
 from grit.services.pending import Pending
@@ -242,9 +243,11 @@ class _Request(Generic[T]):
     def queued(self) -> "tuple[T, Written] | _Retry":
         """Decide on the log and on what waits for it; commit if the log is free, else queue."""
         workspace, spool = self._workspace, self._spool
-        lock = workspace.wal.lock()
+        lock, turn = workspace.wal.lock(), spool.lock()
         try:
-            with spool.lock():
+            if not turn.try_acquire():
+                self._get_ready()
+            with turn:
                 leading = lock.try_acquire()
                 queued = spool.read()
                 if queued.waiting_bytes > QUEUE_BYTES_MAX or (leading and queued.taken):
@@ -282,6 +285,7 @@ class _Request(Generic[T]):
             finally:
                 ticket.close()
         finally:
+            turn.release()
             lock.release()
         if not stored:
             return _Retry.AGAIN
@@ -313,6 +317,15 @@ class _Request(Generic[T]):
         result, transaction = self._decide(reader, None)
         codec.encode_chunk(transaction.events)
         return result, Written(transaction.events, reader.head())
+
+    def _get_ready(self) -> None:
+        """Do, before waiting for others, what they need not wait for: see who writes.
+
+        An actor is made by who gets as far as writing; and what is wrong here is told there.
+        """
+        with suppress(GritError, ViewDoubt):
+            if current(self._workspace) is not None:
+                self.sign_in()
 
     def _take(self, ticket: Ticket) -> None:
         try:
@@ -352,17 +365,20 @@ class _Request(Generic[T]):
         chunk = codec.encode_chunk(events)
         if len(chunk) > QUEUE_ENTRY_BYTES_MAX:
             return None
-        actor_id = transaction.author.actor_id
+        author = self._workspace.wal.person("author", transaction.author.actor_id)
+        content = Content(
+            b"".join({event.issue_id for event in events}),
+            subject.encode(errors="replace"),
+            author.encode(errors="replace"),
+            chunk,
+        )
         return Entry(
             pending.known_count,
             len(events),
-            int(any(event.tag == ACTOR_ANNOUNCED for event in events)),
+            any(event.tag == ACTOR_ANNOUNCED for event in events),
             pending.after,
             place_of(events[-1]),
-            b"".join({event.issue_id for event in events}),
-            subject.encode(errors="replace"),
-            self._workspace.wal.person("author", actor_id).encode(errors="replace"),
-            chunk,
+            codec.pack(content),
         )
 
 

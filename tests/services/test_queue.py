@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from grit.core.codec import encode_chunk
+from grit.core.codec import encode_chunk, pack
 from grit.core.errors import Busy, GritError, IoFailed, NotFound, WalDamaged
 from grit.git.filelock import FileLock
-from grit.git.spool import Entry, Spool, place_of
+from grit.git.spool import Content, Entry, Spool, place_of
 from grit.git.wal import Wal
-from grit.services import append, issues, queue
+from grit.services import actors, append, issues, queue
 from grit.services import write as write_path
 from grit.services.refresh import refresh
 from grit.services.write import write
@@ -50,7 +50,8 @@ def _queue_up(folder: Path, notes: Path, name: str) -> Worker:
     before = queue_file.stat().st_size if queue_file.exists() else 0
     worker = start(folder, notes, name, 1)
     wait_until(lambda: queue_file.exists() and queue_file.stat().st_size > before)
-    return worker
+    with Spool(opened(folder).repository).lock():
+        return worker  # which has let the short lock go: a test may stop it now
 
 
 def test_waiting_writers_travel_in_one_commit(folder: Path, tmp_path: Path) -> None:
@@ -74,6 +75,19 @@ def test_waiting_writers_travel_in_one_commit(folder: Path, tmp_path: Path) -> N
     events = check(folder)
     assert set(chains(events).values()) == {0}
     assert not list((folder / ".git/grit").glob("queue*[!e]"))
+
+
+def test_the_first_writes_of_a_clone_wait_for_each_other(
+    git_repository: Path, tmp_path: Path
+) -> None:
+    """Who waits looks meanwhile who writes; that there is no view yet stops nobody."""
+    workspace = opened(git_repository)
+    actors.init(workspace)
+    with Spool(workspace.repository).lock():
+        workers = [start(git_repository, tmp_path, f"w{n}", 1) for n in range(3)]
+        time.sleep(0.3)
+    finish(*workers)
+    assert titles(check(git_repository)) == ["w0-0", "w1-0", "w2-0"]
 
 
 def test_a_killed_waiter_leaves_nothing_that_blocks(folder: Path, tmp_path: Path) -> None:
@@ -207,13 +221,17 @@ def test_an_entry_of_another_state_is_dropped(
     entry = Entry(
         len(check(folder)) + more,
         len(events),
-        1,
+        True,
         after,
         place_of(events[-1]),
-        b"".join(event.issue_id for event in events),
-        b"create",
-        b"A <a@x>",
-        encode_chunk(events),
+        pack(
+            Content(
+                b"".join(event.issue_id for event in events),
+                b"create",
+                b"A <a@x>",
+                encode_chunk(events),
+            )
+        ),
     )
     with spool.lock():
         spool.append(entry, spool.read()).close()
