@@ -107,6 +107,11 @@ def serve_one(
     os._exit(status)
 
 
+def is_called(listener: socket.socket) -> bool:
+    """Whether somebody waits to be served."""
+    return bool(select.select([listener], [], [], 0)[0])
+
+
 def _nobody(ends: Ends) -> bool:
     """Whether there is nobody to be served."""
     return not select.select([ends.listener.fileno(), ends.alive], [], [], 0)[0]

@@ -127,8 +127,11 @@ class Server:
         if self._repository is not None:
             with suppress(GritError):
                 gitconfig.remembered = gitconfig.remember(self._repository, os.environ)
-        busy = time.monotonic() - self._last_command < BUSY_S
-        wanted = 0 if len(self._children) >= SERVER_CHILDREN_MAX else 2 if busy else 1
+        wanted = 2 if time.monotonic() - self._last_command < BUSY_S else 1
+        if len(self._children) >= SERVER_CHILDREN_MAX:
+            wanted = 0
+        elif self._children and not child.is_called(self._listener):
+            wanted = 1  # the next one practises when this command has ended: not beside it
         while len(self._spares) < wanted:
             patience_s = BUSY_S if self._spares else None
             pid = self._fork(lambda: self._serve_one(patience_s))  # noqa: B023  # called at once
