@@ -61,8 +61,8 @@ def server(bench: Bench) -> list[Figure]:
         create = [*GRIT, "new", "--title", "Measured", "--body", "A body."]
         commands[f"create {size:,}"] = (create, repository)
     with served(*repositories.values()):
-        # Commands of one clone follow each other at once, as those of an agent.
-        runs = interleaved(commands, ROUNDS)
+        # What a command leaves to do after its answer takes nothing from the next one.
+        runs = interleaved(commands, ROUNDS, lambda _name, _number: time.sleep(0.05))
         figures = [
             ratio_figure(
                 f"{name} with a server", timed, runs["pass"], "pass",
