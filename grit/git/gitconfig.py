@@ -6,7 +6,7 @@ a warm process remembers it as long as no file of it changes (spec/daemon.md, Gi
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from grit.git.process import output
@@ -113,6 +113,7 @@ class Remembered(NamedTuple):
 
 remembered: Remembered | None = None
 """Set in a warm process alone: a git process takes longer than the rest of a small command."""
+_FIXED_INCLUDES: Final = ("include.path", "includeif.gitdir:", "includeif.gitdir/i:")
 _SETTLED_NS: Final = 2_000_000_000
 """A file that was written just before it was read may be written again within the same tick."""
 
@@ -125,39 +126,61 @@ def load_git_config(repository: Repository, environ: Mapping[str, str] | None = 
     kept = remembered
     if kept is not None and kept.config is not None and environ and kept.holds(repository, environ):
         return kept.config
-    return _read(output(repository.git_dir, "config", "--list", "-z"))[0]
+    listed = output(repository.git_dir, "config", "--list", "-z")
+    return _collect(listed.decode(errors="surrogateescape").split("\0"))
 
 
 def remember(repository: Repository, environ: Mapping[str, str]) -> Remembered | None:
     """Return what `remembered` should be now; raises GitFailed.
 
-    None for what was written a moment ago; without a configuration where includes could depend on
-    something else.
+    None for what was written a moment ago; without a configuration where includes depend on more
+    than files and the place of the clone.
     """
     if remembered is not None and remembered.holds(repository, environ):
         return remembered
     environ = _asked(environ)
     stamps = {path: _stamp(path) for path in _usual_files(repository, environ)}
     settled_ns = time.time_ns() - _SETTLED_NS
+    listed = output(repository.git_dir, "config", "--list", "-z", "--show-origin")
+    words = listed.decode(errors="surrogateescape").split("\0")
+    included = _included(words, environ.get("HOME", ""))
+    for path in included or ():
+        stamps.setdefault(path, _stamp(path))
     if any(stamp is not None and max(stamp[2:]) > settled_ns for stamp in stamps.values()):
         return None
-    listed = output(repository.git_dir, "config", "--list", "-z", "--show-origin")
-    config, origins = _read(listed, origins=True)
     known = {"command line:", *(f"file:{path}" for path in stamps)}
-    whole = origins <= known and not any(key.startswith("include") for key in config.values)
-    return Remembered(repository.git_dir, environ, stamps, config if whole else None)
+    whole = included is not None and known.issuperset(words[:-1:2])
+    config = _collect(words[1::2]) if whole else None
+    return Remembered(repository.git_dir, environ, stamps, config)
 
 
-def _read(listed: bytes, *, origins: bool = False) -> tuple[GitConfig, set[str]]:
-    """Return the values, and with `origins` the files that stand before each."""
+def _included(words: Sequence[str], home: str) -> list[str] | None:
+    """Return the files that are or could be included, of a list of origins and values.
+
+    None where it depends on more than such a file and the clone's place whether one is.
+    """
+    paths = []
+    for origin, item in zip(words[:-1:2], words[1::2], strict=True):
+        key, _, path = item.partition("\n")
+        if not key.startswith(("include.", "includeif.")):
+            continue
+        if not key.startswith(_FIXED_INCLUDES) or not origin.startswith("file:"):
+            return None
+        if path.startswith("~/"):
+            path = home + path[1:]
+        elif path.startswith(("~", "%")):
+            return None
+        paths.append(os.path.join(os.path.dirname(origin.removeprefix("file:")), path))
+    return paths
+
+
+def _collect(items: Iterable[str]) -> GitConfig:
     values: dict[str, tuple[str, ...]] = {}
-    items = listed.decode(errors="surrogateescape").split("\0")
-    found = set(items[:-1:2]) if origins else set()
-    for item in items[1::2] if origins else items:
+    for item in items:
         key, newline, value = item.partition("\n")
         if key:
             values[key] = (*values.get(key, ()), value if newline else "true")
-    return GitConfig(values), found
+    return GitConfig(values)
 
 
 def _asked(environ: Mapping[str, str]) -> dict[str, str]:

@@ -108,12 +108,17 @@ def test_another_environment_is_asked_anew(
 
 
 @pytest.mark.parametrize(
-    "text", ["[include]\n\tpath = x\n", '[includeIf "gitdir:/"]\n\tpath = x\n']
+    "text",
+    [
+        '[includeIf "onbranch:main"]\n\tpath = x\n',
+        '[includeIf "hasconfig:remote.*.url:x"]\n\tpath = x\n',
+        "[include]\n\tpath = ~nobody/x\n",
+    ],
 )
-def test_includes_are_not_remembered(
+def test_changing_includes_are_not_remembered(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    """What another file may change, or where the clone is, is not remembered.
+    """Where it does not depend on files alone what git would say, it is asked each time.
 
     That is remembered: a warm process does not try again and again.
     """
@@ -124,6 +129,35 @@ def test_includes_are_not_remembered(
     assert load_git_config(repository, os.environ).get("user.name") == "Ann"
     monkeypatch.setattr(gitconfig, "output", refuse)
     assert remember(repository, os.environ) is found
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["changed", "made"])
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[include]\n\tpath = more\n", "more"),
+        ('[includeIf "gitdir:/"]\n\tpath = ~/inner/more\n', "inner/more"),
+        ('[includeIf "gitdir/i:/"]\n\tpath = inner/next\n', "inner/more"),
+    ],
+    ids=["always", "by place", "two deep"],
+)
+def test_an_included_file_is_read_again(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, text: str, place: str, there: bool
+) -> None:
+    """What includes name counts as the files themselves do, also one that is not there yet."""
+    home = Path(os.environ["HOME"])
+    (home / "inner").mkdir()
+    (home / "inner/next").write_text("[include]\n\tpath = more\n")
+    with (home / ".gitconfig").open("a") as file:
+        file.write(text)
+    if there:
+        (home / place).write_text("[user]\n\tname = Bob\n")
+    found = kept(repository, monkeypatch)
+    assert found.config is not None
+    assert found.config == load_git_config(repository)
+    assert found.config.get("user.name") == ("Bob" if there else "Ann")
+    (home / place).write_text("[user]\n\tname = Cynthia\n")
+    assert load_git_config(repository, os.environ).get("user.name") == "Cynthia"
 
 
 def test_what_was_written_a_moment_ago_is_not_remembered(
