@@ -81,6 +81,24 @@ def test_the_second_waiting_process_goes(warm: Clone) -> None:
     wait_for(lambda: len(_children(pid)) == 3)
 
 
+def test_the_next_process_is_made_when_a_command_has_ended(warm: Clone) -> None:
+    """As long as one still waits: practice beside a command would take from it."""
+    time.sleep(2.5)  # then git's configuration is remembered, and no git is among its children
+    pid = warm.up()
+    warm.grit("ls")
+    time.sleep(1)
+    ready = set(_children(pid))
+    assert len(ready) == 3
+    with subprocess.Popen(
+        [GRIT, "batch"], cwd=warm.folder, env=warm.environ, stdin=subprocess.PIPE
+    ) as batch:
+        time.sleep(1)
+        assert set(_children(pid)) == ready
+        batch.communicate(b"", timeout=60)
+    wait_for(lambda: len(set(_children(pid)) - ready) == 1)
+    assert warm.served() == 2
+
+
 @pytest.mark.parametrize("used", [True, False], ids=["used", "fresh"])
 def test_practice_leaves_no_trace(warm: Clone, used: bool) -> None:
     """What a waiting process runs for nobody stores nothing and changes nothing.
