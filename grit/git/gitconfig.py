@@ -141,17 +141,24 @@ def remember(repository: Repository, environ: Mapping[str, str]) -> Remembered |
     environ = _asked(environ)
     stamps = {path: _stamp(path) for path in _usual_files(repository, environ)}
     settled_ns = time.time_ns() - _SETTLED_NS
+    if not _are_settled(stamps, settled_ns):
+        return None
     listed = output(repository.git_dir, "config", "--list", "-z", "--show-origin")
     words = listed.decode(errors="surrogateescape").split("\0")
     included = _included(words, environ.get("HOME", ""))
     for path in included or ():
         stamps.setdefault(path, _stamp(path))
-    if any(stamp is not None and max(stamp[2:]) > settled_ns for stamp in stamps.values()):
+    if not _are_settled(stamps, settled_ns):
         return None
     known = {"command line:", *(f"file:{path}" for path in stamps)}
     whole = included is not None and known.issuperset(words[:-1:2])
     config = _collect(words[1::2]) if whole else None
     return Remembered(repository.git_dir, environ, stamps, config)
+
+
+def _are_settled(stamps: Mapping[str, tuple[int, ...] | None], settled_ns: int) -> bool:
+    """Whether no file was written since."""
+    return all(stamp is None or max(stamp[2:]) <= settled_ns for stamp in stamps.values())
 
 
 def _included(words: Sequence[str], home: str) -> list[str] | None:
