@@ -128,6 +128,10 @@ def _pointed(path: str, prefix: bytes, base: str) -> str:
     return os.path.join(base, os.fsdecode(line.removeprefix(prefix).rstrip(b"\r\n")))
 
 
+_open_to_the_end: list["socket"] = []
+"""Its end tells that this process has ended, and sends no more signals."""
+
+
 def _ask(address: str, args: list[str]) -> int | None:
     """Have the command run by the server; return its status, None where it was not run.
 
@@ -137,10 +141,15 @@ def _ask(address: str, args: list[str]) -> int | None:
     import _socket
 
     connection: socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    status = None
     try:
-        return _talk(connection, address, args)
+        status = _talk(connection, address, args)
     finally:
-        connection.close()
+        if status is None:
+            connection.close()
+        else:
+            _open_to_the_end.append(connection)
+    return status
 
 
 def _talk(connection: "socket", address: str, args: list[str]) -> int | None:

@@ -79,6 +79,11 @@ def later(work: Callable[[], None], close: Callable[[], None]) -> None:
         work()
 
 
+def is_done() -> bool:
+    """Return whether nothing was left for after the answer."""
+    return not _left
+
+
 def do_the_rest() -> None:
     """Do what was left for after the answer; nobody hears any more what goes wrong there."""
     for work in _left:

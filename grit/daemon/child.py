@@ -37,7 +37,13 @@ _LIMITS: Final = [getattr(resource, name) for name in dir(resource) if name.star
 _NAMES_OF_ITS_OWN: Final = (b"/dev/fd/", b"/proc/self/", b"/proc/thread-self/")
 """What names another file in each process: a shell passes <(command) as /dev/fd/63."""
 
+AGAIN: Final = ("ls", "ready", "show")
+"""Commands after which a process may wait for the next caller: they read what practice reads."""
+AGAIN_MAX: Final = 20
+AGAIN_S: Final = 2.0
+"""So long it waits then; and for the end of its last caller, a part of that."""
 ACCEPTED: Final = "A"
+AGAIN_READY: Final = "W"
 ENDED: Final = "E"
 NOTIFIED: Final = "N"
 STALE: Final = "S"
@@ -86,22 +92,26 @@ def serve_one(
 
     `fresh` says whether the code on disk is still that of this process; the `practices` are run
     while there is no caller. After `patience_s` without one it ends; None: it waits for ever.
+    Where the command has left nothing behind, it waits for another caller instead of ending.
     """
     status = 0
     try:
         os.setpgid(0, 0)
         first, *rest = practices
         if _nobody(ends):
-            _practise(fresh, first)
+            _practise(ends, fresh, first)
         for practice in rest:
             if _nobody(ends):
                 practice([])
-        connection = _caller(ends, patience_s)
-        if connection is not None:
+        for _ in range(AGAIN_MAX):
+            connection = _caller(ends, patience_s)
+            if connection is None:
+                break
             _tell(ends.report, ACCEPTED, os.getpid())
-            ends.listener.close()
-            os.close(ends.alive)
-            _converse(connection, ends.report, fresh, run)
+            if not _converse(connection, ends, fresh, run):
+                break
+            _tell(ends.report, AGAIN_READY, os.getpid())
+            patience_s = AGAIN_S
     except BaseException:  # noqa: BLE001  # nothing of the server's own code may run after this
         status = 1
     os._exit(status)
@@ -135,7 +145,7 @@ def _caller(ends: Ends, patience_s: float | None) -> socket.socket | None:
             return None
 
 
-def _practise(fresh: Callable[[], bool], practice: Run) -> None:
+def _practise(ends: Ends, fresh: Callable[[], bool], practice: Run) -> None:
     """Have a command run for nobody, before there is a caller who waits.
 
     What a process touches for the first time after a fork costs more time than the command.
@@ -146,47 +156,79 @@ def _practise(fresh: Callable[[], bool], practice: Run) -> None:
     here, there = socket.socketpair()
     with here, there:
         send(there, ["ls"], [])
-        _converse(here, nowhere, fresh, practice, practising=True)
+        _converse(here, Ends(ends.listener, ends.alive, nowhere), fresh, practice, practising=True)
     os.close(nowhere)
 
 
 def _converse(
     connection: socket.socket,
-    report: int,
+    ends: Ends,
     fresh: Callable[[], bool],
     run: Run,
     *,
     practising: bool = False,
-) -> None:
+) -> bool:
+    """Run the command of a caller; return whether this process is as it was before."""
     started = time.monotonic_ns()
     pid = os.getpid()
     if not fresh():
-        _tell(report, STALE, pid)
-        return
+        _tell(ends.report, STALE, pid)
+        return False
     if peer_uid(connection) != os.getuid():
-        return
+        return False
     connection.settimeout(REQUEST_S)
     connection.sendall(GREETING + b"%d" % pid)
     try:
         with _nothing_done():
             request, descriptors = _receive(connection)
             connection.setblocking(True)
-            if not practising:
-                become_one_of(caller(connection))
+            changed = not practising and become_one_of(caller(connection))
             _become(request, descriptors)
+        again = not (practising or changed) and _may_go_on(request)
+        if not again and not practising:
+            ends.listener.close()
+            os.close(ends.alive)
         if request.args == ["daemon", "notify"]:
-            _tell(report, NOTIFIED, pid)
+            _tell(ends.report, NOTIFIED, pid)
             connection.sendall(b"0")
-            return
+            return False
         if not practising:
             _end_with(connection)
         status = _run_to_its_end(run, request.args)
     except RunLocally:
         connection.sendall(RUN_IT_YOURSELF)
-        return
-    _tell(report, ENDED, pid, (time.monotonic_ns() - started) // 1000)
+        return False
+    _tell(ends.report, ENDED, pid, (time.monotonic_ns() - started) // 1000)
     _let_go(connection, b"%d" % status)
+    if again and status == 0 and foreground.is_done() and not _has_children():
+        return _has_gone(connection)
     foreground.do_the_rest()
+    return False
+
+
+def _may_go_on(request: Request) -> bool:
+    """Whether the command reads only, and nothing of its caller would be left in this process."""
+    return (
+        request.args[:1] != []
+        and request.args[0] in AGAIN
+        and not (request.ignored or os.isatty(1))
+    )
+
+
+def _has_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _has_gone(connection: socket.socket) -> bool:
+    """Wait until the caller has ended: until then it may send signals, meant for its command."""
+    connection.settimeout(AGAIN_S / 10)
+    with connection, suppress(OSError):
+        return connection.recv(1) == b""
+    return False
 
 
 def _let_go(connection: socket.socket, answer: bytes) -> None:
@@ -196,6 +238,10 @@ def _let_go(connection: socket.socket, answer: bytes) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(nowhere, number)
+    os.close(nowhere)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()  # what could not be written must not come out later
     connection.sendall(answer)
 
 
@@ -283,27 +329,31 @@ def caller(connection: socket.socket) -> Caller | None:
     return Caller(pid, gid, sorted(struct.unpack(f"{len(groups) // 4}i", groups)))
 
 
-def become_one_of(caller: Caller | None) -> None:
-    """Take over the limits and priority of a caller, if this process may.
+def become_one_of(caller: Caller | None) -> bool:
+    """Take over the limits and priority of a caller, if this process may; return if they differed.
 
     Raises RunLocally where it sees another system than the caller does, or has other rights.
     """
     if caller is None:
-        return
+        return False
     if (caller.gid, caller.groups) != (os.getegid(), sorted(os.getgroups())):
         raise RunLocally
     for name in _SURROUNDINGS:
         if os.readlink(f"/proc/{caller.pid}/{name}") != os.readlink(f"/proc/self/{name}"):
             raise RunLocally
+    changed = False
     for limit in _LIMITS:
         limits = resource.prlimit(caller.pid, limit)
         if limit == resource.RLIMIT_NOFILE and limits[0] < _FILES_MIN:
             raise RunLocally
         if limits != resource.getrlimit(limit):
             resource.setrlimit(limit, limits)
+            changed = True
     priority = os.getpriority(os.PRIO_PROCESS, caller.pid)
     if priority != os.getpriority(os.PRIO_PROCESS, 0):
         os.setpriority(os.PRIO_PROCESS, 0, priority)
+        changed = True
+    return changed
 
 
 def _become(request: Request, descriptors: list[int]) -> None:

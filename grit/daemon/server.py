@@ -1,4 +1,4 @@
-"""The command server of one clone: a warm process that forks for each command (spec/daemon.md)."""
+"""The command server of one clone: warm, with children that run the commands (spec/daemon.md)."""
 
 import mmap
 import os
@@ -66,7 +66,7 @@ class Server:
         self._code = code.stamps()
         self._code_looked = time.monotonic()
         self._started_ms = time.time_ns() // 1_000_000
-        self._last_command = time.monotonic()
+        self._last_command = self._last_end = time.monotonic()
         self._spares: set[int] = set()
         self._children: set[int] = set()
         self._unused = 0
@@ -211,9 +211,13 @@ class Server:
                 if int(pid) in self._spares:  # else it has ended already, and was seen to
                     self._spares.remove(int(pid))
                     self._children.add(int(pid))
+            elif what == child.AGAIN_READY:
+                if int(pid) in self._children:  # else it has ended already
+                    self._children.remove(int(pid))
+                    self._spares.add(int(pid))
             elif what == child.ENDED:
                 self._count["ended"] += 1
-                self._last_command = time.monotonic()
+                self._last_command = self._last_end = time.monotonic()
                 self._times_us[(self._count["ended"] - 1) % TIMES_KEPT] = min(
                     int(spent_us), 2**32 - 1
                 )
@@ -295,6 +299,7 @@ class Server:
             "notified": self._count["notified"],
             "running_now": len(self._children),
             "wake_ups": self._count["wake_ups"],
+            "leaves_s": self._last_end + self._idle_s,
             "pids": [os.getpid(), *self._spares, *([self._worker] if self._worker else [])],
         }
 
@@ -303,12 +308,13 @@ class Server:
         said = self._board.read(_SERVER)
         ended = cast(int, said.get("commands", 0))
         ordered = sorted(self._times_us[: min(ended, TIMES_KEPT)])
+        left_s = cast(float, said.pop("leaves_s", 0.0)) - time.monotonic()
         return {
             **said,
             "p50_us": ordered[len(ordered) // 2] if ordered else None,
             "p95_us": ordered[len(ordered) * 95 // 100] if ordered else None,
-            # As this process was made after the last command, it is left from before this one.
-            "idle_left_ms": max(0, round(self._idle_left() * 1000)),
+            # As if this command had not come.
+            "idle_left_ms": max(0, round(left_s * 1000)),
             "worker": self._board.read(_WORKER),
         }
 

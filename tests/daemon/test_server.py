@@ -19,7 +19,7 @@ from grit import launch
 from grit.services import server_place
 from grit.services.workspace import Ports, open_workspace
 from grit.view.reader import ViewReader
-from tests.daemon.warm import GRIT, Clone, alive, clone, wait_for
+from tests.daemon.warm import GRIT, Clone, alive, children_of, clone, wait_for
 
 KILLS = 200 if os.environ.get("GRIT_FAULTS") == "all" else 30
 CLIENTS = 8
@@ -67,36 +67,6 @@ def test_a_warm_process_has_imported_all(git_repository: Path) -> None:
         timeout=60,
     )
     assert done.stdout.splitlines()[-1] == "[]", done
-
-
-def test_the_second_waiting_process_goes(warm: Clone) -> None:
-    """Two processes wait for callers while there are some; when it is quiet, one."""
-    pid = warm.up()
-    warm.grit("ls")
-    wait_for(lambda: len(_children(pid)) == 3)
-    wait_for(lambda: len(_children(pid)) == 2, 30)
-    time.sleep(1)
-    assert len(_children(pid)) == 2
-    warm.grit("ls")
-    wait_for(lambda: len(_children(pid)) == 3)
-
-
-def test_the_next_process_is_made_when_a_command_has_ended(warm: Clone) -> None:
-    """As long as one still waits: practice beside a command would take from it."""
-    time.sleep(2.5)  # then git's configuration is remembered, and no git is among its children
-    pid = warm.up()
-    warm.grit("ls")
-    time.sleep(1)
-    ready = set(_children(pid))
-    assert len(ready) == 3
-    with subprocess.Popen(
-        [GRIT, "batch"], cwd=warm.folder, env=warm.environ, stdin=subprocess.PIPE
-    ) as batch:
-        time.sleep(1)
-        assert set(_children(pid)) == ready
-        batch.communicate(b"", timeout=60)
-    wait_for(lambda: len(set(_children(pid)) - ready) == 1)
-    assert warm.served() == 2
 
 
 @pytest.mark.parametrize("used", [True, False], ids=["used", "fresh"])
@@ -228,7 +198,7 @@ def test_row_30_two_starts_make_one(warm: Clone) -> None:
         assert len({answer["pid"] for answer in answers}) == 1
         pid = int(answers[0]["pid"])
 
-        wait_for(lambda pid=pid: _servers(warm.place.folder) <= {pid, *_children(pid)})
+        wait_for(lambda pid=pid: _servers(warm.place.folder) <= {pid, *children_of(pid)})
         assert alive(pid)
         warm.grit("daemon", "stop")
 
@@ -267,7 +237,7 @@ def _took(warm: Clone, **environ: str) -> float:
 def test_row_31_the_repository_is_deleted(warm: Clone) -> None:
     """The server and all its processes leave when their clone is gone."""
     pid = warm.up()
-    family = [pid, *_children(pid)]
+    family = [pid, *children_of(pid)]
     shutil.rmtree(warm.folder)
     wait_for(lambda: not any(alive(one) for one in family), 30)
 
@@ -288,7 +258,7 @@ def test_a_stopped_server_is_not_waited_for_long(warm: Clone) -> None:
     When it goes on, nothing is run a second time.
     """
     pid = warm.up()
-    family = [pid, *_children(pid)]
+    family = [pid, *children_of(pid)]
     for one in family:
         os.kill(one, signal.SIGSTOP)
     try:
@@ -301,10 +271,6 @@ def test_a_stopped_server_is_not_waited_for_long(warm: Clone) -> None:
     warm.grit("ls")
     time.sleep(0.3)
     assert titles(warm) == ["Once"]
-
-
-def _children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _servers(folder: str) -> set[int]:

@@ -1,0 +1,115 @@
+"""Processes of the server that wait for callers: how many, when made, and what they keep."""
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from grit import launch
+from tests.daemon.warm import GRIT, Clone, alive, children_of, wait_for
+
+
+def test_the_second_waiting_process_goes(warm: Clone) -> None:
+    """Two processes wait for callers while there are some; when it is quiet, one."""
+    pid = warm.up()
+    warm.grit("ls")
+    wait_for(lambda: len(children_of(pid)) == 3)
+    wait_for(lambda: len(children_of(pid)) == 2, 30)
+    time.sleep(1)
+    assert len(children_of(pid)) == 2
+    warm.grit("ls")
+    wait_for(lambda: len(children_of(pid)) == 3)
+
+
+def test_the_next_process_is_made_when_a_command_has_ended(warm: Clone) -> None:
+    """As long as one still waits: practice beside a command would take from it."""
+    time.sleep(2.5)  # then git's configuration is remembered, and no git is among its children
+    pid = warm.up()
+    warm.grit("new", "One")
+    time.sleep(1)
+    ready = set(children_of(pid))
+    assert len(ready) == 3
+    with subprocess.Popen(
+        [GRIT, "batch"], cwd=warm.folder, env=warm.environ, stdin=subprocess.PIPE
+    ) as batch:
+        time.sleep(1)
+        assert set(children_of(pid)) == ready
+        batch.communicate(b"", timeout=60)
+    wait_for(lambda: len(set(children_of(pid)) - ready) == 1)
+    assert warm.served() == 2
+
+
+def test_a_process_that_has_read_waits_again(warm: Clone) -> None:
+    """No process is made for commands that read, up to twenty by one; a while later it goes."""
+    time.sleep(2.5)  # then git's configuration is remembered, and no git is among its children
+    pid = warm.up()
+    warm.grit("ls")
+    time.sleep(0.5)
+    ready = set(children_of(pid))
+    assert len(ready) == 3
+    for _ in range(10):
+        warm.grit("ls")
+        warm.grit("ready", "--json")
+    assert len(set(children_of(pid)) - ready) <= 1
+    for _ in range(20):
+        warm.grit("ls")
+    time.sleep(0.5)
+    assert len(set(children_of(pid)) & ready) < 3
+    warm.grit("ls")
+    wait_for(lambda: len(children_of(pid)) == 2, 30)
+    assert warm.served() == 42
+
+
+def test_callers_of_one_process_see_nothing_of_each_other(warm: Clone, tmp_path: Path) -> None:
+    """Directory, environment, output and errors are each caller's own, whoever came before."""
+    warm.alone("new", "Inside")
+    other = tmp_path / "below"
+    (warm.folder / "below").mkdir()
+    callers: list[tuple[list[str], dict[str, str]]] = [
+        (["ls"], {}),
+        (["ls", "--color", "always"], {"COLUMNS": "40"}),
+        (["ls", "--json"], {"TZ": "Asia/Tokyo"}),
+        (["show", "0000"], {"GRIT_DEBUG": "1"}),
+        (["-C", "below", "ls"], {}),
+        (["ls", "-C", str(other)], {}),
+        (["ready"], {"NO_COLOR": "1"}),
+        (["ls", "no:such:filter:("], {}),
+    ]
+    expected = [warm.run(*args, **environ, GRIT_NO_DAEMON="1") for args, environ in callers]
+    warm.up()
+    for turn in range(3):
+        for at in range(len(callers)):
+            args, environ = callers[at if turn % 2 else -at]
+            told = expected[at if turn % 2 else -at]
+            done = warm.run(*args, **environ)
+            assert (done.returncode, done.stdout, done.stderr) == (
+                told.returncode, told.stdout, told.stderr
+            ), args  # fmt: skip
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["stays", "goes"])
+def test_a_caller_that_stays_keeps_its_process(warm: Clone, stays: bool) -> None:
+    """Its signals are meant for its own command: the process takes nobody else before it ended."""
+    warm.up()
+    with socket.socket(socket.AF_UNIX) as connection, open(os.devnull, "r+b") as nowhere:
+        connection.connect(os.readlink(warm.place.link))
+        pid = int(connection.recv(4096).rpartition(b" ")[2])
+        message = launch.request(["ls"], [])
+        name, _, rest = message[8:].partition(b"\0")
+        words = rest.split(b"\0")
+        words[1] = os.fsencode(warm.folder.resolve())
+        body = b"\0".join([name, *words])
+        here = os.open(warm.folder, os.O_RDONLY)
+        fds = [nowhere.fileno()] * 3 + [here]
+        socket.send_fds(connection, [len(body).to_bytes(8, "big") + body], fds)
+        os.close(here)
+        assert connection.recv(10) == b"0"
+        if stays:
+            wait_for(lambda: not alive(pid))
+    if not stays:
+        time.sleep(0.5)
+        assert alive(pid)
+        wait_for(lambda: not alive(pid))
