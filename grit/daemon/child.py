@@ -37,7 +37,7 @@ _LIMITS: Final = [getattr(resource, name) for name in dir(resource) if name.star
 _NAMES_OF_ITS_OWN: Final = (b"/dev/fd/", b"/proc/self/", b"/proc/thread-self/")
 """What names another file in each process: a shell passes <(command) as /dev/fd/63."""
 
-AGAIN: Final = ("ls", "ready", "show")
+AGAIN: Final = (["ls"], ["ready"], ["show"])
 """Commands after which a process may wait for the next caller: they read what practice reads."""
 AGAIN_MAX: Final = 20
 AGAIN_S: Final = 2.0
@@ -208,11 +208,7 @@ def _converse(
 
 def _may_go_on(request: Request) -> bool:
     """Whether the command reads only, and nothing of its caller would be left in this process."""
-    return (
-        request.args[:1] != []
-        and request.args[0] in AGAIN
-        and not (request.ignored or os.isatty(1))
-    )
+    return request.args[:1] in AGAIN and not request.ignored and not os.isatty(1)
 
 
 def _has_children() -> bool:

@@ -108,8 +108,8 @@ def test_a_caller_that_stays_keeps_its_process(warm: Clone, stays: bool) -> None
         os.close(here)
         assert connection.recv(10) == b"0"
         if stays:
-            wait_for(lambda: not alive(pid))
+            wait_for(lambda: not alive(pid), 1.5)
     if not stays:
-        time.sleep(0.5)
+        time.sleep(1)
         assert alive(pid)
         wait_for(lambda: not alive(pid))
