@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -132,8 +133,10 @@ def _caller(ends: Ends, patience_s: float | None) -> socket.socket | None:
     waiting = select.poll()
     waiting.register(ends.listener, select.POLLIN)
     waiting.register(ends.alive, select.POLLIN)
+    deadline = None if patience_s is None else time.monotonic() + patience_s
     while True:
-        found = waiting.poll(None if patience_s is None else patience_s * 1000)
+        left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        found = waiting.poll(None if left_s is None else left_s * 1000)
         for fd, _ in found:
             if fd == ends.alive:
                 return None
@@ -200,7 +203,7 @@ def _converse(
         return False
     _tell(ends.report, ENDED, pid, (time.monotonic_ns() - started) // 1000)
     _let_go(connection, b"%d" % status)
-    if again and status == 0 and foreground.is_done() and not _has_children():
+    if again and status == 0 and _is_alone():
         return _has_gone(connection)
     foreground.do_the_rest()
     return False
@@ -208,15 +211,18 @@ def _converse(
 
 def _may_go_on(request: Request) -> bool:
     """Whether the command reads only, and nothing of its caller would be left in this process."""
-    return request.args[:1] in AGAIN and not request.ignored and not os.isatty(1)
+    plain = request.args[:1] in AGAIN and not request.ignored and not os.isatty(1)
+    # What one caller has used of the time that a limit gives would be missing for the next.
+    return plain and resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY
 
 
-def _has_children() -> bool:
+def _is_alone() -> bool:
+    """Whether the command has left no work, no thread and no child."""
     try:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
-        return False
-    return True
+        return foreground.is_done() and threading.active_count() == 1
+    return False
 
 
 def _has_gone(connection: socket.socket) -> bool:
@@ -369,6 +375,8 @@ def _become(request: Request, descriptors: list[int]) -> None:
         os.dup2(fd, number)
         os.close(fd)
     os.umask(request.umask)
+    if "tempfile" in sys.modules:
+        vars(sys.modules["tempfile"])["tempdir"] = None  # TMPDIR says where it is
     zone = os.environb.get(b"TZ")
     os.environb.clear()
     os.environb.update(request.environ)

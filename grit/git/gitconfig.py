@@ -143,17 +143,21 @@ def remember(repository: Repository, environ: Mapping[str, str]) -> Remembered |
     settled_ns = time.time_ns() - _SETTLED_NS
     if not _are_settled(stamps, settled_ns):
         return None
-    listed = output(repository.git_dir, "config", "--list", "-z", "--show-origin")
+    listed = _list_with_origins(repository)
     words = listed.decode(errors="surrogateescape").split("\0")
     included = _included(words, environ.get("HOME", ""))
-    for path in included or ():
-        stamps.setdefault(path, _stamp(path))
-    if not _are_settled(stamps, settled_ns):
-        return None
+    if included:
+        stamps = {**{path: _stamp(path) for path in included}, **stamps}
+        if not _are_settled(stamps, settled_ns) or _list_with_origins(repository) != listed:
+            return None
     known = {"command line:", *(f"file:{path}" for path in stamps)}
     whole = included is not None and known.issuperset(words[:-1:2])
     config = _collect(words[1::2]) if whole else None
     return Remembered(repository.git_dir, environ, stamps, config)
+
+
+def _list_with_origins(repository: Repository) -> bytes:
+    return output(repository.git_dir, "config", "--list", "-z", "--show-origin")
 
 
 def _are_settled(stamps: Mapping[str, tuple[int, ...] | None], settled_ns: int) -> bool:

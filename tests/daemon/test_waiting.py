@@ -1,6 +1,7 @@
 """Processes of the server that wait for callers: how many, when made, and what they keep."""
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -88,6 +89,18 @@ def test_callers_of_one_process_see_nothing_of_each_other(warm: Clone, tmp_path:
             assert (done.returncode, done.stdout, done.stderr) == (
                 told.returncode, told.stdout, told.stderr
             ), args  # fmt: skip
+
+
+def test_a_temporary_view_is_where_the_caller_wants_it(warm: Clone, tmp_path: Path) -> None:
+    """Also when the process has made one for somebody else, whose folder is gone by now."""
+    warm.alone("new", "One")
+    shutil.rmtree(warm.folder / ".git/grit/view")
+    (warm.folder / ".git/grit/view").symlink_to("/proc")
+    warm.up()
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        assert "One" in warm.grit("ls", TMPDIR=str(tmp_path / name))
+        (tmp_path / name).rmdir()
 
 
 @pytest.mark.parametrize("stays", [True, False], ids=["stays", "goes"])
