@@ -23,13 +23,14 @@ settings.load_profile(os.environ.get("GRIT_HYPOTHESIS_PROFILE", "default"))
 def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests see no configuration, no identity and no locale but the one stated here.
 
-    Nor do they inherit that Ctrl-C is ignored, as whatever a shell starts in the background does,
-    or the end of a terminal, as under nohup.
+    Nor do they inherit that an interrupt or a quit is ignored, as whatever a shell starts in the
+    background does, or the end of a terminal, as under nohup.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        for name in ("SIGHUP", "SIGQUIT"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_DFL)
     home = tmp_path_factory.mktemp("home")
     (home / ".gitconfig").write_text(
         "[user]\n\tname = Ann Example\n\temail = ann@example.org\n"
