@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,28 @@ def test_an_entry_of_another_state_is_dropped(
     create(opened(folder), "next")
     expected = ["first", "from elsewhere", "next"] if stored else ["first", "next"]
     assert titles(check(folder)) == expected
+
+
+@pytest.mark.parametrize("damage", ["older", "foreign", "of another shape"])
+def test_a_sound_entry_with_foreign_content_stops_nobody(
+    folder: Path, tmp_path: Path, damage: str
+) -> None:
+    """Whole by its checksum, but of another version or with a content that is not grit's."""
+    with opened(folder).wal.lock():
+        worker = _queue_up(folder, tmp_path, "k")
+        worker.kill()
+        worker.wait()
+    path = folder / ".git/grit/queue"
+    body = path.read_bytes()[8:]
+    head = len(body) - len(Spool(opened(folder).repository).read().waiting[0].packed)
+    body = {
+        "older": b"\x01" + body[1:],
+        "foreign": body[:head] + b"\xff" * 40,
+        "of another shape": body[:head] + pack((1, 2, b"", "")),
+    }[damage]
+    path.write_bytes(len(body).to_bytes(4, "big") + zlib.crc32(body).to_bytes(4, "big") + body)
+    create(opened(folder), "next")
+    assert titles(check(folder)) == ["first", "next"]
 
 
 def test_who_gives_up_takes_his_write_back(
