@@ -9,7 +9,6 @@ it is served, or fails.
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.daemon.warm import alive, wait_for
+from tests.daemon.warm import alive, kill, wait_for
 
 PROGRAMS = Path(sys.executable).parent
 TIMEOUT_S = 120
@@ -99,9 +98,9 @@ class Runtime:
         """Kill every server and wait until it is gone."""
         for _ in range(TRIES):
             for pid in self.servers():
-                os.kill(pid, signal.SIGKILL)
+                kill(pid)
         wait_for(lambda: not any(alive(pid) for pid in self.servers()))
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # one that is being started may come late
 
 
 def _program(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ from grit import launch
 from grit.services import server_place
 from grit.services.workspace import Ports, open_workspace
 from grit.view.reader import ViewReader
-from tests.daemon.warm import GRIT, Clone, alive, children_of, clone, wait_for
+from tests.daemon.warm import GRIT, Clone, alive, children_of, clone, kill, wait_for
 
 KILLS = 200 if os.environ.get("GRIT_FAULTS") == "all" else 30
 CLIENTS = 8
@@ -181,7 +181,7 @@ def test_row_29_killed_again_and_again_under_load(warm: Clone) -> None:
     for _ in range(KILLS):
         pid = warm.up()
         time.sleep(dice.uniform(0, 0.15))
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
     stop.set()
     for one in clients:
         one.join()

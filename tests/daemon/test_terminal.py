@@ -22,7 +22,7 @@ from grit.services.write import Transaction, write
 from tests.console import ALONE
 from tests.daemon.pairs import answer, children_of, runtime
 from tests.daemon.screen import PROMPT, Screen, quoted, screen
-from tests.daemon.warm import wait_for
+from tests.daemon.warm import kill, wait_for
 from tests.servers.hosts import lacking
 
 COUNT = 60
@@ -248,7 +248,7 @@ def test_a_killed_launcher_with_a_pager(terminal: Screen) -> None:
     os.kill(children_of(terminal.shell)[0], signal.SIGKILL)
     terminal.await_text(r"\[137\]")
     for pid in terminal.users():
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
     terminal.run("reset")
 
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from grit.services.server_place import Place, running_pid
@@ -81,7 +81,7 @@ class Clone:
     def end(self) -> None:
         """Kill the server, if one runs, and wait until it is gone."""
         if pid := self.pid():
-            os.kill(pid, signal.SIGKILL)
+            kill(pid)
             wait_for(lambda: self.pid() is None)
 
 
@@ -105,6 +105,12 @@ def wait_for(true: Callable[[], object], seconds: float = WAIT_S) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
+
+
+def kill(pid: int) -> None:
+    """Kill a process that may have ended by itself since it was seen."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def alive(pid: int) -> bool:

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from grit.services.export import Asked, export
@@ -133,13 +134,14 @@ def _said(place: Path, *, anew: bool) -> Any:
     """Return the whole export, from the view as it is or from one built from the log alone."""
     now_ms = time.time_ns() // 1_000_000
     workspace = open_workspace(str(place), Ports(dict(os.environ), lambda: now_ms, os.urandom))
-    try:
-        if anew:
-            workspace.use_database(Database.temporary())
-            rebuild(workspace)
-        document = json.loads("".join(export(workspace, Asked())))
-    finally:
-        workspace.close()
+    with TemporaryDirectory() as folder:
+        try:
+            if anew:
+                workspace.use_database(Database(folder))
+                rebuild(workspace)
+            document = json.loads("".join(export(workspace, Asked())))
+        finally:
+            workspace.close()
     document["meta"].pop("generated_ts")
     return document
 
