@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.daemon.pairs import whole
+from tests.daemon.warm import wait_for
 
 WAIT_S = 10.0
 COLUMNS, ROWS = 80, 24
@@ -46,6 +47,10 @@ class Screen:
     def keys(self, *keys: str) -> None:
         """Press keys by their tmux names: C-c, Space, q, Enter."""
         self._tmux("send-keys", *keys)
+
+    def press(self, key: str, pattern: str) -> None:
+        """Press a key until that is seen: an interrupted program may lose the key after it."""
+        wait_for(lambda: self.keys(key) or re.search(pattern, self.text()), WAIT_S)
 
     def type(self, line: str) -> None:
         """Type a line and Enter."""

@@ -110,8 +110,7 @@ def test_interrupt_in_the_pager(terminal: Screen) -> None:
     terminal.type("grit ls; echo [$?]")
     terminal.await_text(SHOWN_BY_LESS)
     terminal.keys("C-c")
-    terminal.keys("Space")
-    terminal.await_text("Issue 20")
+    terminal.press("G", "Issue 20")
     terminal.keys("q")
     terminal.await_text(r"^\[0\]$")
     assert _modes(terminal) == before
@@ -121,7 +120,7 @@ def test_interrupt_in_a_command(terminal: Screen) -> None:
     """Ctrl-C ends a command with status 130 and not a word."""
     _waiting(terminal)
     terminal.keys("C-c")
-    text = terminal.await_text(r"\[130\]$")
+    text = terminal.await_text(r"\[130\]\n\$\Z")
     assert text.split() == ["^C", "[130]", "$"]
 
 
