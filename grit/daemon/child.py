@@ -130,22 +130,30 @@ def _nobody(ends: Ends) -> bool:
 
 def _caller(ends: Ends, patience_s: float | None) -> socket.socket | None:
     """Wait for a caller; None when the server is gone, or nobody came."""
-    waiting = select.poll()
-    waiting.register(ends.listener, select.POLLIN)
-    waiting.register(ends.alive, select.POLLIN)
     deadline = None if patience_s is None else time.monotonic() + patience_s
-    while True:
-        left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-        found = waiting.poll(None if left_s is None else left_s * 1000)
-        for fd, _ in found:
-            if fd == ends.alive:
+    with _waiting(ends) as wait:
+        while True:
+            found = wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if not found or ends.alive in found:
                 return None
-            try:
+            with suppress(BlockingIOError, ConnectionAbortedError):  # another was faster
                 return ends.listener.accept()[0]
-            except (BlockingIOError, ConnectionAbortedError):
-                pass  # another was faster
-        if not found:
-            return None
+
+
+@contextmanager
+def _waiting(ends: Ends) -> Iterator[Callable[[float | None], list[int]]]:
+    """Give what waits so many seconds and returns which ends have news.
+
+    Where the system can, a caller wakes one of the processes that wait, not all.
+    """
+    if sys.platform == "linux":
+        with select.epoll() as poll:
+            poll.register(ends.listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            poll.register(ends.alive, select.EPOLLIN)
+            yield lambda seconds: [fd for fd, _ in poll.poll(seconds)]
+    else:
+        both = [ends.listener.fileno(), ends.alive]
+        yield lambda seconds: select.select(both, [], [], seconds)[0]
 
 
 def _practise(ends: Ends, fresh: Callable[[], bool], practice: Run) -> None:

@@ -41,6 +41,9 @@ _MOVED: Final = (
     "remote ref updated since checkout",
 )
 """Reasons for a refusal that mean: somebody else was faster."""
+_CLOSED: Final = "the other side closed the connection"
+_BROKEN: Final = (_CLOSED, "hung up", "disconnect")
+"""What git says when the other side left without an answer."""
 _DEPTH_MAX: Final = 2**31 - 2
 """One more would stand for `--unshallow`, which also fetches the whole history of the code."""
 _SIGPIPE: Final = 13
@@ -84,6 +87,8 @@ class Pushed(NamedTuple):
     """Not done, because the ref stands elsewhere: fetch, and try again."""
     words: str
     """Why it was not done."""
+    broken: bool = False
+    """The other side left without a word of this ref: it may be done, or somebody was faster."""
     removed: tuple[str, ...] = ()
     """Notices about locks that a killed process had left at a remote on this machine."""
 
@@ -187,7 +192,9 @@ def push(
     outcomes = dict(_outcome(line, talk.words) for line in talk.stdout.splitlines() if "\t" in line)
     words = talk.words or _silent_end(talk.status)
     done = talk.status == 0
-    pushed = [outcomes.get(one.ref) or Pushed(one.ref, done, False, words) for one in updates]
+    broken = not done and any(sign in words for sign in _BROKEN)
+    untold = Pushed("", done, False, words, broken)
+    pushed = [outcomes.get(one.ref) or untold._replace(ref=one.ref) for one in updates]
     return [outcome._replace(removed=talk.removed) for outcome in pushed]
 
 
@@ -317,7 +324,7 @@ def _hear_both(
 def _silent_end(status: int) -> str:
     """Return what is known of a git that ended without a word."""
     if status == -_SIGPIPE:
-        return "the other side closed the connection"
+        return _CLOSED
     return f"git was ended by signal {-status}" if status < 0 else f"git ended with status {status}"
 
 

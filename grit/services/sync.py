@@ -109,10 +109,12 @@ class _Session:
                 break
             self._check_refusal(outcome, pull=pull)
             self._wait(attempt, time.monotonic() - begun_s)
-            before, theirs = theirs, self._fetch()
+            before, theirs = theirs, self._look_again(outcome)
             standstills = standstills + 1 if theirs == before else 0
-            if standstills == SYNC_STANDSTILLS_MAX:
+            if standstills == (1 if outcome.broken else SYNC_STANDSTILLS_MAX):
                 raise self._refused(outcome)
+            if theirs == ours:
+                self._sent = self._count_sent(ours, before)
         else:
             raise Conflict(
                 f"{remote.name} was busy: others pushed first {attempts} times; try again"
@@ -315,12 +317,19 @@ class _Session:
     def _check_refusal(self, outcome: Pushed, *, pull: bool) -> None:
         """Raise unless it is worth while to fetch, join and push again."""
         name = self.remote.name
-        if not outcome.moved:
+        if not (outcome.moved or outcome.broken):
             raise self._refused(outcome)
-        if not pull:
+        if not (pull or outcome.broken):
             raise Conflict(
                 f"{name} has events that are not here: run 'grit sync' without --push to join them"
             )
+
+    def _look_again(self, outcome: Pushed) -> str | None:
+        """Fetch what came instead of a push, or is the push; return the remote's head."""
+        try:
+            return self._fetch()
+        except GitFailed as failed:
+            raise (self._refused(outcome) if outcome.broken else failed) from None
 
     def _refused(self, outcome: Pushed) -> GitFailed:
         # Some servers do not say what they could not write.

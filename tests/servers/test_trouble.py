@@ -133,24 +133,50 @@ def test_a_server_that_forbids_rewriting_and_deleting_is_no_obstacle(
 def test_row_26_a_server_that_dies_in_the_middle_of_a_push(
     kind: str, moment: str, serving: Serving
 ) -> None:
-    """Killed before or after its ref moved, the server's answer is missing; nothing else is."""
+    """Killed before its ref moved, the server is said to have failed; after that, it is done."""
     place = serving(kind)
     ann, ben = _two(place)
     state = '[ "$1" = committed ] && ' if moment == "reference-transaction" else ""
     hook = place.hook(moment, f"{state}kill -9 $PPID\nexit 0")
     ann.new("mine")
-    done = ann.grit("sync")
+    done = ann.grit("sync", "--json")
     if moment == "pre-receive":
         assert done.status != 0, "a push that never ended was reported as done"
-    if done.status != 0:
-        assert done.err.strip(), "it failed without a word"
+        assert "hung up" in done.out or "closed" in done.out, done
     else:
+        assert done.status == 0, done
+        assert done.data["events_sent"] == 1
         assert place.refs()[LOG] == ann.ref(), "reported as done, and not there"
     _loses_nothing(ann, ["common", "mine"])
     hook.unlink()
     for lock in place.bare.rglob("*.lock"):
         lock.unlink()  # what the dead server left is its administrator's to remove
     _heals(place, ann, ben, ["common", "mine"])
+
+
+@kinds("path", "http", full=OF_GIT)
+def test_row_15_a_push_that_is_broken_off_while_another_comes_is_done_again(
+    kind: str, serving: Serving
+) -> None:
+    """A server that hangs up on who lost a race costs nothing: fetch, join, push again."""
+    place = serving(kind)
+    ann, ben = _two(place)
+    flag, go = place.bare / "delayed", place.bare / "go"
+    place.hook(
+        "pre-receive",
+        f'mkdir "{flag}" 2>/dev/null || exit 0\n'
+        f'for n in $(seq 200); do [ -e "{go}" ] && kill -9 $PPID; sleep 0.1; done\nexit 1',
+    )
+    ann.new("slow")
+    ben.new("quick")
+    slow = ann.start("sync", "--json")
+    wait_for(flag.exists)
+    ben.sync()
+    go.touch()
+    done = finish(slow)
+    assert done.status == 0, done.err
+    assert done.data["merged"]
+    _heals(place, ann, ben, ["common", "quick", "slow"])
 
 
 @kinds("daemon", "http", "ssh", full=WITH_PORTS)
