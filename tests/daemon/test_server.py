@@ -147,6 +147,15 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
         assert not (bare / ".git" / "grit").exists()
 
 
+def test_openssl_is_not_loaded(warm: Clone) -> None:
+    """It would take three megabytes; Python's own hashes do."""
+    pid = warm.up()
+    warm.grit("new", "Hashed")
+    for one in (pid, *children_of(pid)):
+        with suppress(FileNotFoundError):  # one that has run a command ends
+            assert "libcrypto" not in Path(f"/proc/{one}/maps").read_text()
+
+
 def test_row_29_it_dies_between_two_commands(warm: Clone) -> None:
     """kill -9 between two commands: the next works at once, and nothing was only in its memory."""
     warm.alone("ls")
