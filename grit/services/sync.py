@@ -111,9 +111,9 @@ class _Session:
             self._wait(attempt, time.monotonic() - begun_s)
             before, theirs = theirs, self._look_again(outcome)
             standstills = standstills + 1 if theirs == before else 0
-            if standstills == (1 if outcome.broken else SYNC_STANDSTILLS_MAX):
+            if standstills >= (1 if outcome.broken else SYNC_STANDSTILLS_MAX):
                 raise self._refused(outcome)
-            if theirs == ours:
+            if outcome.broken and theirs is not None and workspace.wal.contains(theirs, ours):
                 self._sent = self._count_sent(ours, before)
         else:
             raise Conflict(
@@ -328,8 +328,10 @@ class _Session:
         """Fetch what came instead of a push, or is the push; return the remote's head."""
         try:
             return self._fetch()
-        except GitFailed as failed:
-            raise (self._refused(outcome) if outcome.broken else failed) from None
+        except GitFailed:
+            if outcome.broken:
+                raise self._refused(outcome) from None
+            raise
 
     def _refused(self, outcome: Pushed) -> GitFailed:
         # Some servers do not say what they could not write.

@@ -154,18 +154,20 @@ def test_row_26_a_server_that_dies_in_the_middle_of_a_push(
     _heals(place, ann, ben, ["common", "mine"])
 
 
+@pytest.mark.parametrize("moment", ["pre-receive", "reference-transaction"])
 @kinds("path", "http", full=OF_GIT)
-def test_row_15_a_push_that_is_broken_off_while_another_comes_is_done_again(
-    kind: str, serving: Serving
+def test_row_15_a_push_that_is_broken_off_while_another_comes_is_looked_at_again(
+    kind: str, moment: str, serving: Serving
 ) -> None:
-    """A server that hangs up on who lost a race costs nothing: fetch, join, push again."""
+    """It lost a race with that one: fetch, join, push again. Or it was stored below that one."""
     place = serving(kind)
     ann, ben = _two(place)
     flag, go = place.bare / "delayed", place.bare / "go"
     place.hook(
-        "pre-receive",
+        moment,
+        '[ "$1" != prepared ] && [ "$1" != aborted ] || exit 0\n'
         f'mkdir "{flag}" 2>/dev/null || exit 0\n'
-        f'for n in $(seq 200); do [ -e "{go}" ] && kill -9 $PPID; sleep 0.1; done\nexit 1',
+        f'for n in $(seq 200); do [ -e "{go}" ] && kill -9 $PPID && exit; sleep 0.1; done\nexit 1',
     )
     ann.new("slow")
     ben.new("quick")
@@ -175,7 +177,8 @@ def test_row_15_a_push_that_is_broken_off_while_another_comes_is_done_again(
     go.touch()
     done = finish(slow)
     assert done.status == 0, done.err
-    assert done.data["merged"]
+    assert done.data["merged"] == (moment == "pre-receive")
+    assert (done.data["events_sent"], done.data["events_received"]) == (1, 2)
     _heals(place, ann, ben, ["common", "quick", "slow"])
 
 
