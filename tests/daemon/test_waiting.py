@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -41,6 +42,31 @@ def test_the_next_process_is_made_when_a_command_has_ended(warm: Clone) -> None:
         batch.communicate(b"", timeout=60)
     wait_for(lambda: len(set(children_of(pid)) - ready) == 1)
     assert warm.served() == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems wake all of them")
+def test_a_caller_wakes_one_process(warm: Clone) -> None:
+    """The others sleep on: none of them takes time from the command."""
+    pid = warm.up()
+    wait_for(lambda: warm.state()["worker"])
+    worker = warm.state()["worker"]
+    assert isinstance(worker, dict)
+    time.sleep(1.5)  # what a command leaves to do is done
+    waiting = [one for one in children_of(pid) if one != worker["pid"]]
+    before = [_sleeps(one) for one in waiting]
+    warm.grit("ls")
+    assert len(waiting) >= 2
+    undisturbed = [one for one, count in zip(waiting, before, strict=True) if _sleeps(one) == count]
+    assert len(undisturbed) == len(waiting) - 1
+
+
+def _sleeps(pid: int) -> int | None:
+    """How often a process went to sleep so far; None when it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def test_a_process_that_has_read_waits_again(warm: Clone) -> None:
