@@ -15,7 +15,6 @@ LATE: Final = (
 """What commands import while they run; not tabulate, which takes 4 MB and few commands use."""
 _M_MMAP_THRESHOLD: Final = -3
 _LARGE_BYTES: Final = 512 * 1024
-Stamps = list[tuple[list[str], list[tuple[int, int]]]]
 
 
 def warm_up() -> None:
@@ -35,15 +34,28 @@ def warm_up() -> None:
     gc.freeze()
 
 
-def _code_files() -> list[str]:
-    """The files of the program itself that this process has loaded."""
-    found = (module.__file__ for name, module in sys.modules.items() if name.startswith("grit"))
-    return sorted(path for path in found if path)
+class Code:
+    """The program's own files as this process has loaded them, and as they were on disk then."""
 
+    def __init__(self) -> None:
+        """Take note of what is loaded now."""
+        named = (module.__file__ for name, module in sys.modules.items() if name.startswith("grit"))
+        self._files = sorted({path for path in named if path})
+        self._folders = sorted({os.path.dirname(path) for path in self._files})
+        self._of_files = _stamps(self._files)
+        self._of_folders = _stamps(self._folders)
 
-def _code_folders() -> list[str]:
-    """The folders of them: a few looks tell most changes, not those of a file in its place."""
-    return sorted({os.path.dirname(path) for path in _code_files()})
+    def is_fresh(self) -> bool:
+        """Whether all files are as they were."""
+        of_folders = _stamps(self._folders)
+        if _stamps(self._files) != self._of_files:
+            return False
+        self._of_folders = of_folders  # Python's __pycache__ may have come, which is no code
+        return True
+
+    def seems_fresh(self) -> bool:
+        """The same from a few looks: one does not tell that a file was written in its place."""
+        return _stamps(self._folders) == self._of_folders or self.is_fresh()
 
 
 def _stamps(paths: list[str]) -> list[tuple[int, int]]:
@@ -56,13 +68,3 @@ def _stamp(path: str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_mtime_ns, found.st_size
-
-
-def stamps() -> Stamps:
-    """Return what tells this code from another: of its folders first, then of all its files."""
-    return [(paths, _stamps(paths)) for paths in (_code_folders(), _code_files())]
-
-
-def is_fresh(code: Stamps) -> bool:
-    """Whether the code on disk is that of the stamps."""
-    return all(_stamps(paths) == stamps for paths, stamps in code)

@@ -63,7 +63,7 @@ class Server:
         self._repository = _repository(place)
         self._idle_s = _number(settings, "idle_s", SERVER_IDLE_S)
         self._board = Board(2)
-        self._code = code.stamps()
+        self._code = code.Code()
         self._code_looked = time.monotonic()
         self._started_ms = time.time_ns() // 1_000_000
         self._last_command = self._last_end = time.monotonic()
@@ -171,7 +171,7 @@ class Server:
     def _serve_one(self, patience_s: float | None) -> None:
         child.serve_one(
             child.Ends(self._listener, self._alive, self._report),
-            lambda: code.is_fresh(self._code[:1]),
+            self._code.seems_fresh,
             self._run,
             practices(self._repository),
             patience_s,
@@ -230,7 +230,7 @@ class Server:
         now = time.monotonic()
         if now - self._code_looked >= CODE_S:
             self._code_looked = now
-            if not code.is_fresh(self._code):
+            if not self._code.is_fresh():
                 self._leaving = CHANGED
 
     def _wake_worker(self) -> None:
@@ -267,7 +267,7 @@ class Server:
             self._leaving = "the lock or the repository is gone"
         elif not os.path.exists(self._address) or door.target(self._place) != self._address:
             self._leaving = "the socket is gone"
-        elif not code.is_fresh(self._code):
+        elif not self._code.is_fresh():
             self._leaving = CHANGED
 
     def _leave(self) -> None:

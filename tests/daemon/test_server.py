@@ -360,6 +360,22 @@ def test_a_newer_program_on_disk_ends_it(tmp_path: Path) -> None:
         wait_for(lambda: not alive(pid))
 
 
+def test_python_may_keep_its_bytecode_beside_the_program(tmp_path: Path) -> None:
+    """Folders of bytecode that come later, of another caller perhaps, are no newer program."""
+    package = tmp_path / "site" / "grit"
+    shutil.copytree(Path(launch.PACKAGE), package, ignore=shutil.ignore_patterns("__pycache__"))
+    with clone(tmp_path / "clone") as warm:
+        warm.environ |= {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+        pid = warm.up()
+        for room in (package, package / "cli"):
+            (room / "__pycache__").mkdir()
+            warm.grit("ls")
+        time.sleep(1.5)  # then it looks at all files
+        warm.grit("ls")
+        assert warm.served() == 3
+        assert warm.pid() == pid
+
+
 def test_it_keeps_nothing_of_who_started_it(warm: Clone) -> None:
     """No open file of the caller stays open in the server, nor its session or directory."""
     held = os.open(str(warm.folder / "held"), os.O_CREAT | os.O_RDWR)
