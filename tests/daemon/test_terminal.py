@@ -208,9 +208,10 @@ def test_editor(terminal: Screen, tmp_path: Path) -> None:
     assert _modes(terminal) == before
 
 
-@pytest.mark.skipif(shutil.which("vi") is None, reason="vi is not installed")
 def test_vi(terminal: Screen) -> None:
     """A full-screen editor works, and leaves the terminal as it was."""
+    if shutil.which("vi") is None:
+        lacking("vi is not installed")
     before = _modes(terminal)
     _locally(terminal)
     terminal.type("clear; EDITOR='vi -u NONE --cmd \"set shm=aoOtTF\"' grit new")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.machine import Done
 from tests.servers.conftest import FULL_PRODUCT, Serving, kinds
 from tests.servers.desk import Desk, Repository, finish, wait_for
 from tests.servers.hosts import OF_GIT, WITH_PORTS
@@ -52,6 +53,19 @@ def _heals(place: Repository, ann: Desk, ben: Desk, titles: list[str]) -> None:
     place.git("fsck", "--strict", "--no-dangling")
 
 
+def _overtake(ann: Desk, ben: Desk, flag: Path, go: Path) -> Done:
+    """Let ben sync while a hook, which tells by `flag` and waits for `go`, holds ann's push."""
+    ann.new("slow")
+    ben.new("quick")
+    slow = ann.start("sync", "--json")
+    wait_for(flag.exists)
+    ben.sync()
+    go.touch()
+    done = finish(slow)
+    assert done.status == 0, done.err
+    return done
+
+
 @kinds("path", "http", "ssh", full=OF_GIT)
 def test_row_15_a_push_overtaken_while_a_hook_delays_is_done_again(
     kind: str, serving: Serving
@@ -65,14 +79,7 @@ def test_row_15_a_push_overtaken_while_a_hook_delays_is_done_again(
         f'mkdir "{flag}" 2>/dev/null || exit 0\nsleep 1\n'
         f'for n in $(seq 200); do [ -e "{go}" ] && exit 0; sleep 0.1; done\nexit 1',
     )
-    ann.new("slow")
-    ben.new("quick")
-    slow = ann.start("sync", "--json")
-    wait_for(flag.exists)
-    ben.sync()
-    go.touch()
-    done = finish(slow)
-    assert done.status == 0, done.err
+    done = _overtake(ann, ben, flag, go)
     assert done.data["merged"], "nobody was overtaken"
     _heals(place, ann, ben, ["common", "quick", "slow"])
 
@@ -169,14 +176,7 @@ def test_row_15_a_push_that_is_broken_off_while_another_comes_is_looked_at_again
         f'mkdir "{flag}" 2>/dev/null || exit 0\n'
         f'for n in $(seq 200); do [ -e "{go}" ] && kill -9 $PPID && exit; sleep 0.1; done\nexit 1',
     )
-    ann.new("slow")
-    ben.new("quick")
-    slow = ann.start("sync", "--json")
-    wait_for(flag.exists)
-    ben.sync()
-    go.touch()
-    done = finish(slow)
-    assert done.status == 0, done.err
+    done = _overtake(ann, ben, flag, go)
     assert done.data["merged"] == (moment == "pre-receive")
     assert (done.data["events_sent"], done.data["events_received"]) == (1, 2)
     _heals(place, ann, ben, ["common", "quick", "slow"])
