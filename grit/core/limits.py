@@ -37,6 +37,10 @@ CBOR_ITEMS_MAX: Final = 1_000_000
 """Items that the slow reading of a damaged or large chunk walks before it gives up."""
 RECORD_BYTES_MIN: Final = 74
 """The smallest record: header, three ids, time, null parent, kind, empty payload, no signature."""
+TREE_DEPTH_MAX: Final = 8
+"""Folders below a commit's own tree in which chunks are looked for."""
+SEEN_OBJECTS_MAX: Final = 200_000
+"""Trees and chunks that a reader of the log remembers, so as not to read them again."""
 APPEND_CHUNKS_MAX: Final = 16
 """Chunks of one commit."""
 

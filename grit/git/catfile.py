@@ -1,9 +1,14 @@
-"""Objects one by one from the git program, for what is not loose and for damaged logs."""
+"""Objects from the git program, one by one or many in a row, each checked against its id."""
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from io import BytesIO
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple
 
+from grit.core.limits import CHUNK_BYTES_MAX
+from grit.git.objects import hash_function, is_true, read_loose
 from grit.git.process import start
 from grit.git.repository import Repository
 
@@ -11,11 +16,155 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 
+_AHEAD: Final = 60
+"""Objects asked for ahead of the answers: their ids fit into the smallest pipe."""
+_HEX: Final = frozenset("0123456789abcdef")
+
+
 class Header(NamedTuple):
     """Kind (`blob`, `tree`, `commit`, `tag`) and size in bytes of an object."""
 
     kind: str
     size: int
+
+
+Item = tuple[str, object]
+"""An object that is wanted, by its id, and what for: that is handed back with it."""
+Problem = Literal["", "missing", "broken", "too large"]
+Answer = tuple[Item, str, bytes, Problem]
+"""What became of an item: kind and content, or the problem that keeps it from being read."""
+
+
+def read_ahead(
+    repository: Repository, following: Callable[[int], Sequence[Item]], bytes_max: int
+) -> Iterator[Answer]:
+    """Yield the objects that `following` wants, in that order, from one git process.
+
+    It gives at most so many as it is asked for, ahead of the answers; nothing means that it wants
+    nothing until an answer was looked at, or at all. What is larger than `bytes_max` is not read.
+    Raises GitFailed, IoFailed.
+    """
+    asked: deque[Item] = deque()
+    reader = _AheadReader(repository, bytes_max)
+    try:
+        while True:
+            if len(asked) <= _AHEAD // 2:
+                fresh = following(_AHEAD - len(asked))
+                if fresh:
+                    asked.extend(fresh)
+                    reader.ask(fresh)
+            if not asked:
+                return
+            yield reader.answer(asked)
+    finally:
+        reader.close()
+
+
+def read_listed(repository: Repository, ids: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (id in hex, content) of the commits whose ids another process writes, line by line.
+
+    Ends without a word at the first that is missing, broken, no commit, or above CHUNK_BYTES_MAX.
+    Its end of that pipe is closed here, so that the other process ends with this one.
+    """
+    process = start(repository.git_dir, "cat-file", "--batch", "--buffer", stdin=ids)
+    ids.close()
+    assert process.stdout is not None
+    read, readline = process.stdout.read, process.stdout.readline
+    new_hash = hash_function(repository.object_format)
+    try:
+        for line in iter(readline, b""):
+            oid, _, rest = line.partition(b" commit ")
+            size = int(rest) if rest else -1
+            if not 0 <= size <= CHUNK_BYTES_MAX:
+                return
+            content = read(size)
+            true_id = new_hash(b"commit %d\0%b" % (size, content)).hexdigest()
+            if read(1) != b"\n" or true_id != oid.decode():
+                return
+            yield oid, content
+    finally:
+        stop(process)
+
+
+class _AheadReader:
+    """A `git cat-file` with questions that it has not answered yet."""
+
+    def __init__(self, repository: Repository, bytes_max: int) -> None:
+        self._repository = repository
+        self._bytes_max = bytes_max
+        self._new_hash = hash_function(repository.object_format)
+        self._process: Popen[bytes] | None = None
+        self._source: IO[bytes] = BytesIO()
+        self._sizes: CatFile | None = None
+        """Asked for each size once one was too large: to stop git in one costs a process."""
+        self._too_large: dict[str, str] = {}
+
+    def ask(self, items: Iterable[Item]) -> None:
+        """Send questions; this waits for nothing, since a pipe holds all that are open."""
+        oids = [oid for oid, _ in items]
+        if self._sizes is not None:
+            oids = [oid for oid in oids if not self._is_too_large(self._sizes, oid)]
+        if not oids:
+            return
+        if self._process is None:
+            import subprocess
+
+            self._process = start(
+                self._repository.git_dir, "cat-file", "--batch", stdin=subprocess.PIPE
+            )
+            assert self._process.stdout is not None
+            self._source = self._process.stdout
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it died over an object: the answer will tell
+            self._process.stdin.write("\n".join((*oids, "")).encode())
+            self._process.stdin.flush()
+
+    def _is_too_large(self, sizes: "CatFile", oid: str) -> bool:
+        header = sizes.header(oid)
+        if header is None or header.size <= self._bytes_max:
+            return False
+        self._too_large[oid] = header.kind
+        return True
+
+    def answer(self, asked: deque[Item]) -> Answer:
+        """Return the answer to the first question, and take that off."""
+        item = asked.popleft()
+        oid = item[0]
+        if oid in self._too_large:
+            return item, self._too_large[oid], b"", "too large"
+        source = self._source
+        words = source.readline().split()
+        if len(words) != 3:
+            if words[1:] == [b"missing"]:
+                return item, "", b"", "missing"
+            return self._begin_again(asked, (item, "", b"", "broken"))
+        kind, size = words[1], int(words[2])
+        if size > self._bytes_max:
+            self._sizes = self._sizes or CatFile(self._repository)
+            return self._begin_again(asked, (item, kind.decode(), b"", "too large"))
+        content = source.read(size)
+        if source.read(1) != b"\n":
+            return self._begin_again(asked, (item, "", b"", "broken"))
+        if self._new_hash(b"%b %d\0%b" % (kind, size, content)).hexdigest() != oid:
+            return item, "", b"", "broken"
+        return item, kind.decode(), content, ""
+
+    def _begin_again(self, asked: deque[Item], answer: Answer) -> Answer:
+        """Ask another git for all that this one, which is dead or to be ended, has not answered."""
+        self._end()
+        self.ask(asked)
+        return answer
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            stop(process)
+
+    def close(self) -> None:
+        """End git, whatever it is doing."""
+        self._end()
+        if self._sizes is not None:
+            self._sizes.close()
 
 
 class CatFile:
@@ -38,6 +187,10 @@ class CatFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what runs; the next question starts it again."""
         for process in (self._asker, self._reader):
             if process is not None:
                 stop(process)
@@ -56,7 +209,8 @@ class CatFile:
     def read(self, oid: str) -> tuple[str, bytes] | None:
         """Return (kind, content), or None when the object is missing or broken.
 
-        Ask for the header first where the size is not known to be harmless.
+        An id is checked; another name of an object is believed. Ask for the header first where the
+        size is not known to be harmless.
         """
         if self._reader is None:
             self._reader = self._start("--batch")
@@ -67,16 +221,30 @@ class CatFile:
             content = self._reader.stdout.read(header.size)
             ended = self._reader.stdout.read(1) == b"\n"
             if ended and len(content) == header.size:
-                return header.kind, content
+                return (header.kind, content) if self._is_true(oid, header, content) else None
         if header is not None or not line:
             stop(self._reader)
             self._reader = None
         return None
 
+    def _is_true(self, oid: str, header: Header, content: bytes) -> bool:
+        named = not _HEX.issuperset(oid)
+        return named or is_true(self._repository.object_format, oid, header.kind, content)
+
     def _start(self, mode: str) -> "Popen[bytes]":
         import subprocess
 
         return start(self._repository.git_dir, "cat-file", mode, stdin=subprocess.PIPE)
+
+
+def read_small(repository: Repository, objects: CatFile, oid: str) -> tuple[str, bytes] | None:
+    """Return (kind, content); None when the object is missing, broken or above CHUNK_BYTES_MAX."""
+    found = read_loose(repository, oid)
+    if found is None:
+        header = objects.header(oid)
+        if header is not None and header.size <= CHUNK_BYTES_MAX:
+            found = objects.read(oid)
+    return found
 
 
 def stop(process: "Popen[bytes]") -> None:

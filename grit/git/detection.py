@@ -3,24 +3,27 @@
 from typing import Final
 
 from grit.core.errors import WalDamaged
-from grit.core.limits import CHUNK_BYTES_MAX
-from grit.git.catfile import CatFile
-from grit.git.dialects import (
-    ATTACHMENTS,
-    CHUNK_SUFFIX,
-    GRIT,
-    MAGIC_GRIT,
-    MAGIC_GRITE,
-    META_NAME,
-    Dialect,
-)
-from grit.git.objects import TreeEntry, commit_links, read_loose, tree_entries
+from grit.git.catfile import CatFile, read_small
+from grit.git.dialects import GRIT, MAGIC_GRIT, MAGIC_GRITE, META_NAME, Dialect
+from grit.git.log_tree import walk_tree
+from grit.git.objects import TreeEntry, commit_links, tree_entries
 from grit.git.process import output
-from grit.git.refs import GRIT_REF
+from grit.git.refs import GRIT_REF, GRITE_REF, read_ref
 from grit.git.repository import Repository
 
 _MAGIC_COMMITS_MAX: Final = 32
 """How far back the magic of the newest chunk is looked for, past merges."""
+
+
+def choose_log(repository: Repository) -> tuple[str, str]:
+    """Return the ref of the log and the one that is not shown, where GRITE_REF is there.
+
+    Raises WalDamaged, IoFailed or GitFailed when it cannot be told.
+    """
+    head = read_ref(repository, GRIT_REF)
+    if head is None or detect_dialect(repository, GRIT_REF, head).shared:
+        return GRITE_REF, GRIT_REF
+    return GRIT_REF, GRITE_REF
 
 
 def detect_dialect(repository: Repository, ref: str, head: str) -> Dialect:
@@ -38,7 +41,7 @@ def detect_dialect(repository: Repository, ref: str, head: str) -> Dialect:
 
 
 def _is_grite(root: list[TreeEntry]) -> bool:
-    return any(entry.name == META_NAME for entry in root)
+    return any(entry.name == META_NAME.encode() for entry in root)
 
 
 def _begun_by_grit(repository: Repository, objects: CatFile, head: str) -> bool:
@@ -53,7 +56,10 @@ def _begun_by_grit(repository: Repository, objects: CatFile, head: str) -> bool:
 def _root_entries(repository: Repository, objects: CatFile, head: str) -> list[TreeEntry]:
     commit = _read_object(repository, objects, head, "commit")
     tree = _read_object(repository, objects, commit_links(commit)[0], "tree")
-    return list(tree_entries(tree, repository.object_format))
+    entries = tree_entries(tree, repository.object_format)
+    if entries is None:
+        raise _broken("tree", commit_links(commit)[0])
+    return entries
 
 
 def _newest_magic(repository: Repository, objects: CatFile, head: str) -> bytes | None:
@@ -75,25 +81,22 @@ def _newest_magic(repository: Repository, objects: CatFile, head: str) -> bytes 
 
 
 def _first_chunk(repository: Repository, objects: CatFile, tree: str) -> str | None:
-    content = _read_object(repository, objects, tree, "tree")
-    for entry in tree_entries(content, repository.object_format):
-        if entry.is_tree and entry.name != ATTACHMENTS:
-            found = _first_chunk(repository, objects, entry.oid)
-            if found is not None:
-                return found
-        elif entry.name.endswith(CHUNK_SUFFIX):
-            return entry.oid
+    def read(oid: str) -> bytes:
+        return _read_object(repository, objects, oid, "tree")
+
+    for entry in walk_tree(read, repository.object_format, tree):
+        if entry is None:
+            raise _broken("tree", tree)
+        return entry.oid
     return None
 
 
 def _read_object(repository: Repository, objects: CatFile, oid: str, kind: str) -> bytes:
-    found = read_loose(repository, oid)
-    if found is None:
-        header = objects.header(oid)
-        if header is not None and header.size <= CHUNK_BYTES_MAX:
-            found = objects.read(oid)
+    found = read_small(repository, objects, oid)
     if found is None or found[0] != kind:
-        raise WalDamaged(
-            f"{kind} {oid} of the log is missing or broken; head unchanged", object=oid
-        )
+        raise _broken(kind, oid)
     return found[1]
+
+
+def _broken(kind: str, oid: str) -> WalDamaged:
+    return WalDamaged(f"{kind} {oid} of the log is missing or broken; head unchanged", object=oid)

@@ -91,11 +91,7 @@ def _plan_grite(
     request: Request, chunk: bytes, parent: str | None, files: dict[str, bytes]
 ) -> Plan:
     import json
-    from datetime import UTC, datetime
 
-    first_ms = _first_ts(chunk)
-    day_ms = request.ts_unix_ms if first_ms is None else first_ms
-    day = datetime.fromtimestamp(day_ms // 1000, UTC)
     name = _chunk_hash(chunk)
     meta = {
         "schema_version": 1,
@@ -104,33 +100,45 @@ def _plan_grite(
         "prev_wal": parent,
     }
     files[META_NAME] = json.dumps(meta, indent=2).encode()
-    files[f"events/{day:%Y/%m/%d}/{name}{CHUNK_SUFFIX}"] = chunk
+    files[_grite_path(chunk, request.ts_unix_ms)] = chunk
     count = _event_count(chunk)
     message = f"WAL: {count} events from {request.actor_id.hex()[:8]}"
     return Plan(files, message, (_GRITE_PERSON, _GRITE_PERSON), request.ts_unix_ms // 1000)
 
 
-def plan_grite_join(remote_head: str, time_s: int, local: Mapping[str, bytes]) -> Plan:
+def plan_grite_join(remote_head: str, time_s: int, local: Sequence[bytes]) -> Plan:
     """Return the commit on the remote's head that carries the chunks which are only here.
 
-    `local`: path to content, oldest first.
+    `local`: their contents, oldest first.
     """
     import json
 
-    paths = list(local)
     meta = {
         "schema_version": 1,
         "actor_id": "0" * 32,
-        "chunk_hash": paths[-1].rpartition("/")[2].removesuffix(CHUNK_SUFFIX)
-        if paths
-        else "0" * 64,
+        "chunk_hash": _chunk_hash(local[-1]) if local else "0" * 64,
         "prev_wal": remote_head,
     }
     files = {META_NAME: json.dumps(meta, indent=2).encode()}
-    files.update(local)
-    count = sum(_event_count(content) for content in local.values())
+    files.update({_grite_path(chunk, time_s * 1000): chunk for chunk in local})
+    count = sum(_event_count(chunk) for chunk in local)
     message = f"WAL: {count} events from {'0' * 8}"
     return Plan(files, message, (_GRITE_PERSON, _GRITE_PERSON), time_s)
+
+
+def is_chunk(data: bytes) -> bool:
+    """Return whether a file begins as a chunk does; its records are not looked at."""
+    magic = data.startswith((MAGIC_GRIT, MAGIC_GRITE))
+    return magic and len(data) > _CHUNK_HEAD_BYTES and data[_CHUNK_HEAD_BYTES] >> 5 == 4
+
+
+def _grite_path(chunk: bytes, else_ms: int) -> str:
+    """Return where a chunk stands in a tree: by the day of its first event, else of `else_ms`."""
+    from datetime import UTC, datetime
+
+    first_ms = _first_ts(chunk)
+    day = datetime.fromtimestamp((else_ms if first_ms is None else first_ms) // 1000, UTC)
+    return f"events/{day:%Y/%m/%d}/{_chunk_hash(chunk)}{CHUNK_SUFFIX}"
 
 
 def _chunk_hash(chunk: bytes) -> str:

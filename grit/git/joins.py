@@ -7,12 +7,19 @@ the same time make the same commit, and need not join each other's joins.
 from typing import TYPE_CHECKING, Final, Literal
 
 from grit.core.errors import WalDamaged
-from grit.core.limits import CHUNK_BYTES_MAX, TS_UNIX_MS_MAX
-from grit.git.catfile import CatFile
-from grit.git.dialects import ATTACHMENTS, CHUNK_SUFFIX, META_NAME, Plan, plan_grite_join
+from grit.core.limits import TS_UNIX_MS_MAX
+from grit.git.catfile import CatFile, read_small
+from grit.git.dialects import (
+    ATTACHMENTS,
+    CHUNK_SUFFIX,
+    META_NAME,
+    Plan,
+    is_chunk,
+    plan_grite_join,
+)
 from grit.git.log_reader import shallow_commits
 from grit.git.loose_tail import is_loose_ancestor
-from grit.git.objects import ObjectWriter, commit_links, read_loose, tree_entries
+from grit.git.objects import ObjectWriter, commit_links, tree_entries
 from grit.git.process import run
 from grit.git.repository import Repository
 
@@ -21,7 +28,8 @@ if TYPE_CHECKING:
 
 Standing = Literal["same", "ahead", "behind", "apart"]
 _PERSON: Final = "grit <grit@grit.invalid>"
-_EVENTS: Final = "events"
+_ORDINARY: Final = frozenset({ATTACHMENTS.encode(), META_NAME.encode(), b"events"})
+"""What may stand in a log's own trees beside chunks."""
 _TIME_S_MAX: Final = TS_UNIX_MS_MAX // 1000
 _TIME_DIGITS_MAX: Final = 20
 
@@ -90,20 +98,20 @@ def _looks_like_log(repository: Repository, objects: CatFile, oid: str) -> bool:
 
 
 def _not_log(repository: Repository, objects: CatFile, oid: str) -> str | None:
-    found = _read(repository, objects, oid)
+    found = read_small(repository, objects, oid)
     if found is None:
         raise HeadIncomplete(f"{oid[:12]} is missing or cannot be read", object=oid)
     if found[0] != "commit":
         return f"{oid[:12]} is a {found[0]}, not a log"
     tree, parents = commit_links(found[1])
-    root = _read(repository, objects, tree)
+    root = read_small(repository, objects, tree)
     if root is None:
         raise HeadIncomplete(f"{tree[:12]} is missing or cannot be read", object=tree)
-    names = [entry.name for entry in tree_entries(root[1], repository.object_format)]
-    known = all(
-        name.endswith(CHUNK_SUFFIX) or name in (ATTACHMENTS, META_NAME, _EVENTS) for name in names
+    entries = tree_entries(root[1], repository.object_format)
+    known = entries is not None and all(
+        one.name.endswith(CHUNK_SUFFIX.encode()) or one.name in _ORDINARY for one in entries
     )
-    if not known or (not names and len(parents) < 2):
+    if not known or (not entries and len(parents) < 2):
         return f"the commit {oid[:12]} is not one of a log"
     return None
 
@@ -118,11 +126,11 @@ def write_join(wal: "Wal", ours: str, theirs: str) -> str:
     repository = wal.repository
     writer = ObjectWriter(repository, wal.config.durable, wal.config.shared_mode)
     with CatFile(repository) as objects:
-        commits = [_read(repository, objects, oid) for oid in (ours, theirs)]
+        commits = [read_small(repository, objects, oid) for oid in (ours, theirs)]
         if wal.dialect.shared:
             # Other readers follow the first parent, and find in the tree what is only here.
             parents = (theirs, ours)
-            plan = plan_grite_join(theirs, _time_s(commits), _only_in(wal, objects, ours, theirs))
+            plan = plan_grite_join(theirs, _time_s(commits), _only_in(wal, ours, theirs))
         else:
             parents = (min(ours, theirs), max(ours, theirs))
             message = f"join {parents[0][:12]} and {parents[1][:12]}\n"
@@ -132,35 +140,10 @@ def write_join(wal: "Wal", ours: str, theirs: str) -> str:
     return head
 
 
-def _only_in(wal: "Wal", objects: CatFile, ours: str, theirs: str) -> dict[str, bytes]:
-    """Return the chunks that `theirs` lacks: path to content."""
-    from grit.git.process import output
-
-    found: dict[str, bytes] = {}
-    listed = output(
-        wal.repository.git_dir,
-        *("rev-list", "--objects", "--reverse", "--in-commit-order"),
-        f"--filter=blob:limit={CHUNK_BYTES_MAX + 1}",
-        *(ours, f"^{theirs}", "--"),
-    )
-    for line in listed.decode(errors="replace").splitlines():
-        oid, _, path = line.partition(" ")
-        blob = objects.read(oid) if path.endswith(CHUNK_SUFFIX) else None
-        if blob is not None:
-            found[path] = blob[1]
-    return found
-
-
-def _read(repository: Repository, objects: CatFile, oid: str) -> tuple[str, bytes] | None:
-    """Return a commit or tree; a large object, which no log has there, counts as missing."""
-    found = read_loose(repository, oid)
-    if found is None:
-        header = objects.header(oid)
-        if header is not None and header.kind not in ("commit", "tree"):
-            return header.kind, b""
-        if header is not None and header.size <= CHUNK_BYTES_MAX:
-            found = objects.read(oid)
-    return found
+def _only_in(wal: "Wal", ours: str, theirs: str) -> list[bytes]:
+    """Return the chunks that `theirs` lacks, oldest first."""
+    blobs = wal.read(ours, theirs)
+    return [blob.data for blob in blobs if blob.data is not None and is_chunk(blob.data)]
 
 
 def _time_s(commits: list[tuple[str, bytes] | None]) -> int:

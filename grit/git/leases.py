@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, InvalidLease, WalDamaged
 from grit.core.lease import LOCK_NAME_CHARS, Lease, encode_lock, parse_lock
-from grit.core.limits import CHUNK_BYTES_MAX, LABEL_CHARS_MAX
-from grit.git.catfile import CatFile
-from grit.git.objects import commit_links, read_loose, tree_entries
+from grit.core.limits import LABEL_CHARS_MAX
+from grit.git.catfile import CatFile, read_small
+from grit.git.objects import commit_links, tree_entries
 from grit.git.process import run
 from grit.git.refs import read_ref, remove_ref, swap_ref
 from grit.git.repository import Repository
@@ -202,17 +202,13 @@ def _read_lock(
 
 def _content(repository: Repository, objects: CatFile, commit: bytes) -> bytes | None:
     tree = _read(repository, objects, commit_links(commit)[0], "tree")
-    for entry in tree_entries(tree or b"", repository.object_format):
-        if entry.name == LOCK_FILE and not entry.is_tree:
+    for entry in tree_entries(tree or b"", repository.object_format) or ():
+        if entry.name == LOCK_FILE.encode() and entry.is_file:
             return _read(repository, objects, entry.oid, "blob")
     return None
 
 
 def _read(repository: Repository, objects: CatFile, oid: str, kind: str) -> bytes | None:
     """Return the object's content; None when it is missing, broken, too large or another kind."""
-    found = read_loose(repository, oid)
-    if found is None and oid:
-        header = objects.header(oid)
-        if header is not None and header.size <= CHUNK_BYTES_MAX:
-            found = objects.read(oid)
+    found = read_small(repository, objects, oid) if oid else None
     return found[1] if found is not None and found[0] == kind else None

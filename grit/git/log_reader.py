@@ -1,28 +1,26 @@
-"""Reading the log in bulk with git's plumbing (spec/wal.md, Reading).
+"""Reading the log: its commits, their trees, the chunks in these (spec/wal.md, Reading).
 
-`rev-list --objects` names the chunks between two heads, `cat-file --batch` delivers them; both run
-beside this process, and nothing but the blob in hand is kept in memory.
+Git proposes which commits there are and delivers objects; what a log holds is decided here alone.
 """
 
-import threading
+from binascii import unhexlify
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import IO, Final
+from itertools import islice
+from typing import Final
 
 from grit.core.errors import GitFailed, WalDamaged
-from grit.core.limits import CHUNK_BYTES_MAX
-from grit.git.blob import Blob, checked, too_large
-from grit.git.catfile import CatFile, stop
-from grit.git.dialects import ATTACHMENTS, CHUNK_SUFFIX, META_NAME
+from grit.core.limits import CHUNK_BYTES_MAX, SEEN_OBJECTS_MAX
+from grit.git.blob import Blob, is_broken, not_a_blob, too_large, unreadable
+from grit.git.catfile import Answer, CatFile, Item, read_ahead, read_listed, stop
+from grit.git.dialects import ATTACHMENTS
+from grit.git.log_tree import list_tree
 from grit.git.loose_tail import read_loose_tail
-from grit.git.objects import tree_entries
-from grit.git.process import output, run, start
+from grit.git.objects import commit_ids, commit_links, tree_entries
+from grit.git.process import run, start
 from grit.git.repository import Repository
-from grit.git.salvage import read_chunk, salvage
 
-_SUFFIX: Final = CHUNK_SUFFIX.encode()
-_ORDINARY: Final = frozenset({ATTACHMENTS.encode(), META_NAME.encode()})
-_DAY_FOLDER: Final = b"events/0123456789"
+_ATTACHMENTS: Final = ATTACHMENTS.encode()
 
 Known = dict[bytes, bool]
 """Object ids (hex) of chunks that need not be read, and whether the log lists them."""
@@ -32,52 +30,24 @@ class HeadUnknown(WalDamaged):
     """The head where a reader stood is not in the repository any more: read the whole log."""
 
 
-class _Broken(Exception):
-    """The bulk reader met damage; the slow one tells what it is."""
-
-
-class _Listing:
-    """What the feeding thread learns while it hands object names from one git to the other."""
-
-    __slots__ = ("cut", "known", "lines", "omitted", "others", "queue", "shallow")
-
-    def __init__(self, shallow: frozenset[bytes], known: Known) -> None:
-        self.shallow = shallow
-        self.known = known
-        self.queue: deque[tuple[bytes, bytes]] = deque()
-        self.omitted: list[str] = []
-        self.others: set[str] = set()
-        self.cut: str | None = None
-        self.lines = 0
-
-
 def read_log(
     repository: Repository, head: str, old: str | None, known: Known | None = None
 ) -> Iterator[Blob]:
     """Yield the chunk files reachable from `head` and not from `old`, oldest first.
 
     Those in `known` are not read: it is only noted there that the log lists them. What cannot be
-    read is yielded with its problem; after damage a blob may come twice. Raises HeadUnknown when
-    `old` is not in the repository, WalDamaged when a commit is missing, GitFailed when the log is
-    cut off by a shallow clone.
+    read is yielded with its problem. Raises HeadUnknown when `old` is not in the repository,
+    WalDamaged when a commit is missing or broken, GitFailed when the log is cut off by a shallow
+    clone, or objects of it were left out by a partial one.
     """
     if head == old:
         return
     known = {} if known is None else known
     tail = read_loose_tail(repository, head, old)
-    if tail is not None:
-        yield from _unknown(tail, known)
+    if tail is None:
+        yield from _Chunks(repository, known).read(commit_trees(repository, head, old))
         return
-    if repository.promisor is not None:
-        fetch_missing(repository, head)
-    try:
-        yield from _stream(repository, head, old, known)
-    except _Broken:
-        yield from _unknown(salvage(repository, head, old), known)
-
-
-def _unknown(blobs: Iterable[Blob], known: Known) -> Iterator[Blob]:
-    for blob in blobs:
+    for blob in tail:
         oid = blob.oid.encode()
         if oid in known:
             known[oid] = True
@@ -85,121 +55,200 @@ def _unknown(blobs: Iterable[Blob], known: Known) -> Iterator[Blob]:
             yield blob
 
 
-def _stream(repository: Repository, head: str, old: str | None, known: Known) -> Iterator[Blob]:
+class Trees:
+    """The trees of commits, oldest first: 20 bytes each (32 in SHA-256 repositories)."""
+
+    def __init__(self, object_format: str) -> None:
+        self._size = 32 if object_format == "sha256" else 20
+        self._ids = bytearray()
+        """The newest first."""
+
+    def add(self, tree: bytes) -> None:
+        """Add the tree, in hex, of the next older commit."""
+        self._ids += unhexlify(tree)
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the ids in hex, oldest first."""
+        size = self._size
+        return (self._ids[end - size : end].hex() for end in range(len(self._ids), 0, -size))
+
+    def __reversed__(self) -> Iterator[str]:
+        """Give the ids in hex, newest first."""
+        size = self._size
+        return (self._ids[at : at + size].hex() for at in range(0, len(self._ids), size))
+
+
+def commit_trees(repository: Repository, head: str, old: str | None) -> Trees:
+    """Return the trees of the commits reachable from `head` and not from `old`.
+
+    Raises as `read_log` does.
+    """
+    proposed = _proposed(repository, head, old)
+    return _walked(repository, head, old) if proposed is None else proposed
+
+
+def _proposed(repository: Repository, head: str, old: str | None) -> Trees | None:
+    """Return the trees of the commits that git names; None unless these are all there are.
+
+    Children come before their parents, so that few parents are open at any time. At the end those
+    must be left that git says are reached from `old`: a false commit-graph cannot be behind that,
+    since git looks at commits alone then.
+    """
     import subprocess
 
+    span = (head,) if old is None else (head, f"^{old}")
+    graph = "true" if old is None else "false"
     listing = start(
         repository.git_dir,
-        "rev-list",
-        "--objects",
-        "--reverse",
-        "--in-commit-order",
-        f"--filter=blob:limit={CHUNK_BYTES_MAX + 1}",
-        "--filter-print-omitted",
-        *_span(head, old),
+        *("-c", f"core.commitGraph={graph}", "rev-list", "--topo-order", *span, "--"),
         stdin=subprocess.DEVNULL,
     )
-    contents = start(repository.git_dir, "cat-file", "--batch", "--buffer", stdin=subprocess.PIPE)
-    state = _Listing(shallow_commits(repository), known)
     assert listing.stdout is not None
-    assert contents.stdin is not None
-    assert contents.stdout is not None
-    feeder = threading.Thread(
-        target=_feed, args=(listing.stdout, contents.stdin, state), daemon=True
-    )
-    feeder.start()
+    trees, parents_open = Trees(repository.object_format), {head.encode()}
+    shallow = shallow_commits(repository)
     try:
-        yield from _delivered(contents.stdout, state)
-        feeder.join()
-        listed = listing.wait() == 0
+        for oid, content in read_listed(repository, listing.stdout):
+            tree, parents = commit_ids(content)
+            if oid not in parents_open or not tree:
+                return None
+            if oid in shallow:
+                raise _cut_off(oid.decode())
+            parents_open.remove(oid)
+            parents_open.update(parents)
+            trees.add(tree)
+        whole = listing.wait() == 0
     finally:
-        # Killing both ends the feeder too, whichever pipe it waits for.
-        listing.kill()
-        contents.kill()
-        feeder.join()
         stop(listing)
-        stop(contents)
-    _check_end(repository, state, listed, old)
-    yield from (too_large(oid, "") for oid in state.omitted)
-    if state.others:
-        yield from _unknown(_named_twice(repository, head, old, state.others), known)
+    return trees if whole and (not parents_open or old is not None) else None
 
 
-def _feed(source: Iterable[bytes], sink: IO[bytes], state: _Listing) -> None:
-    """Pass the ids of chunk files on, and sort out everything else that is listed."""
-    queue, shallow, others, known = state.queue, state.shallow, state.others, state.known
-    try:
-        for line in source:
-            state.lines += 1
-            oid, space, name = line[:-1].partition(b" ")
-            if name.endswith(_SUFFIX):
-                if oid in known:
-                    known[oid] = True
-                    continue
-                queue.append((oid, name))
-                sink.write(oid + b"\n")
-            elif name:
-                if name not in _ORDINARY and name.strip(_DAY_FOLDER):
-                    others.add(oid.decode())
-            elif line.startswith(b"~"):
-                state.omitted.append(oid[1:].decode())
-            elif not space and oid in shallow:
-                state.cut = oid.decode()
-                break
-        sink.close()
-    except (BrokenPipeError, ValueError):
-        return  # the reader went away, or broke: the main thread sees it
-
-
-def _delivered(source: IO[bytes], state: _Listing) -> Iterator[Blob]:
-    read, readline, queue = source.read, source.readline, state.queue
-    while header := readline():
-        words = header.split()
-        if len(words) != 3 or words[1] != b"blob":
-            raise _Broken
-        data = read(int(words[2]))
-        if read(1) != b"\n":
-            raise _Broken
-        oid, name = queue.popleft()
-        yield checked(oid.decode(), name.decode(errors="replace"), data)
-
-
-def _check_end(repository: Repository, state: _Listing, listed: bool, old: str | None) -> None:
-    if state.cut is not None:
-        raise GitFailed(
-            "the log is cut off by a shallow clone; 'grit sync' fetches the rest of it, and "
-            "'git fetch --unshallow' that of the code too",
-            object=state.cut,
-        )
-    if listed and not state.queue:
-        return
-    if state.lines == 0 and old is not None:
-        known = run(repository.git_dir, "cat-file", "-e", f"{old}^{{commit}}")
-        if known.status != 0:
-            raise HeadUnknown(f"the log was rewritten: {old} is gone", object=old)
-    raise _Broken
-
-
-def _named_twice(
-    repository: Repository, head: str, old: str | None, others: set[str]
-) -> Iterator[Blob]:
-    """Yield the chunks that git listed under another name because they bear two.
-
-    An attachment with the bytes of a chunk must not hide that chunk from a fresh clone.
-    """
-    listing = output(
-        repository.git_dir, "rev-list", "--objects", "--filter=blob:none", *_span(head, old)
-    )
+def _walked(repository: Repository, head: str, old: str | None) -> Trees:
+    """Return the same by walking from commit to commit, or raise what is in the way."""
     with CatFile(repository) as objects:
-        for line in listing.splitlines():
-            oid, space, _ = line.partition(b" ")
-            found = objects.read(oid.decode()) if space else None
-            if found is None or found[0] != "tree":
-                continue
-            for entry in tree_entries(found[1], repository.object_format):
-                if entry.oid in others and entry.name.endswith(CHUNK_SUFFIX):
-                    others.discard(entry.oid)
-                    yield read_chunk(objects, entry.oid, entry.name)
+        if old is not None and objects.header(old) is None:
+            raise HeadUnknown(f"the log was rewritten: {old} is gone", object=old)
+        known = {oid for oid, _ in _walk(repository, objects, old, set())} if old else set()
+        found = [tree for _, tree in _walk(repository, objects, head, known)]
+    trees = Trees(repository.object_format)
+    for tree in reversed(found):
+        trees.add(tree.encode())
+    return trees
+
+
+def _walk(
+    repository: Repository, objects: CatFile, head: str, done: set[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield commits and their trees, parents before children, without those that are `done`."""
+    shallow = shallow_commits(repository)
+    stack = [(head, "")]
+    while stack:
+        oid, tree = stack.pop()
+        if tree:
+            yield oid, tree
+            continue
+        if oid in done:
+            continue
+        done.add(oid)
+        found = objects.read(oid)
+        tree, parents = commit_links(found[1]) if found and found[0] == "commit" else ("", ())
+        if not tree:
+            raise _missing_commit(repository, oid)
+        if oid.encode() in shallow:
+            raise _cut_off(oid)
+        stack.append((oid, tree))
+        stack.extend((parent, "") for parent in reversed(parents))
+
+
+def _cut_off(oid: str) -> GitFailed:
+    return GitFailed(
+        "the log is cut off by a shallow clone; 'grit sync' fetches the rest of it, and "
+        "'git fetch --unshallow' that of the code too",
+        object=oid,
+    )
+
+
+def _missing_commit(repository: Repository, oid: str) -> GitFailed | WalDamaged:
+    if repository.promisor is not None:
+        return left_out(oid)
+    return WalDamaged(f"commit {oid} of the log is missing or broken; head unchanged", object=oid)
+
+
+def left_out(oid: str) -> GitFailed:
+    """Return the error of a log of which a partial clone left something out."""
+    return GitFailed(
+        "this partial clone lacks objects of the log; 'grit sync' fetches them", object=oid
+    )
+
+
+class _Chunks:
+    """Reads the trees of commits, and the chunks that these name, in one go."""
+
+    def __init__(self, repository: Repository, known: Known) -> None:
+        self._repository = repository
+        self._known = known
+        self._trees: Iterator[str] = iter(())
+        self._named: deque[Item] = deque()
+        """What the trees name that were read: folders with their depth, chunks with their name."""
+        self._seen: set[str | tuple[str, int]] = set()
+
+    def read(self, trees: Iterable[str]) -> Iterator[Blob]:
+        """Yield the chunk files."""
+        self._trees = iter(trees)
+        partial = self._repository.promisor is not None
+        for answer in read_ahead(self._repository, self._following, CHUNK_BYTES_MAX):
+            (oid, what), kind, content, problem = answer
+            if problem == "missing" and partial:
+                raise left_out(oid)
+            if isinstance(what, bytes):
+                yield _blob(answer, what.decode(errors="replace"))
+            elif problem == "too large":
+                yield too_large(oid, "")
+            elif not (kind == "tree" and isinstance(what, int) and self._take(content, what)):
+                yield unreadable(oid, "", "tree")
+
+    def _following(self, count: int) -> list[Item]:
+        """Return what to read next: what hangs on trees that were read, then the next commits'."""
+        named = self._named
+        items = [named.popleft() for _ in range(min(count, len(named)))]
+        roots = ((tree, 0) for tree in self._trees if self._is_new((tree, 0)))
+        return [*items, *islice(roots, count - len(items))]
+
+    def _take(self, tree: bytes, depth: int) -> bool:
+        """Note what a tree names; False when it is malformed."""
+        listed = list_tree(tree, self._repository.object_format, depth)
+        if listed is None:
+            return False
+        for entry in listed.chunks:
+            oid = entry.oid
+            if self._is_new(oid):
+                key = oid.encode()
+                if key in self._known:
+                    self._known[key] = True
+                else:
+                    self._named.append((oid, entry.name))
+        for entry in listed.folders:
+            if self._is_new((entry.oid, depth + 1)):
+                self._named.append((entry.oid, depth + 1))
+        return True
+
+    def _is_new(self, place: str | tuple[str, int]) -> bool:
+        seen = self._seen
+        if place in seen:
+            return False
+        if len(seen) >= SEEN_OBJECTS_MAX:
+            seen.clear()
+        seen.add(place)
+        return True
+
+
+def _blob(answer: Answer, name: str) -> Blob:
+    """Return the chunk file of that name, or why it cannot be had."""
+    (oid, _), kind, content, problem = answer
+    if problem == "too large":
+        return too_large(oid, name)
+    if problem:
+        return unreadable(oid, name)
+    return Blob(oid, name, content, None) if kind == "blob" else not_a_blob(oid, name, kind)
 
 
 def missing_objects(repository: Repository, head: str) -> list[str]:
@@ -207,82 +256,44 @@ def missing_objects(repository: Repository, head: str) -> list[str]:
 
     Reads the whole log: git lists a broken object like a whole one.
     """
-    done = run(repository.git_dir, "rev-list", "--objects", "--missing=print", *_span(head, None))
-    lines = done.stdout.decode().splitlines() if done.status == 0 else []
+    done = run(repository.git_dir, "rev-list", "--objects", "--missing=print", head, "--")
+    lines = done.stdout.decode(errors="replace").splitlines() if done.status == 0 else []
     found = [line[1:] for line in lines if line.startswith("?")]
     if found:
         return found
     try:
-        broken = [blob.oid for blob in _stream(repository, head, None, {}) if _is_broken(blob)]
-    except _Broken:
-        return _broken_objects(repository, head)
-    return broken
-
-
-def _broken_objects(repository: Repository, head: str) -> list[str]:
-    try:
-        return [blob.oid for blob in salvage(repository, head, None) if _is_broken(blob)]
+        trees = commit_trees(repository, head, None)
+        return [blob.oid for blob in _Chunks(repository, {}).read(trees) if is_broken(blob)]
     except WalDamaged as error:
         return [str(error.details["object"])]
 
 
-def _is_broken(blob: Blob) -> bool:
-    """Too large is not broken: nothing could mend it."""
-    return blob.problem not in (None, too_large(blob.oid, blob.name).problem)
-
-
 def find_attachment(repository: Repository, head: str, sha256_hex: str) -> Iterator[str]:
-    """Yield the blobs that the log keeps as the attachment of that name, newest first."""
-    import subprocess
+    """Yield the blobs that the log keeps as the attachment of that name, newest first.
 
-    wanted = f" {ATTACHMENTS}/{sha256_hex}\n".encode()
-    listing = start(
-        repository.git_dir, "rev-list", "--objects", *_span(head, None), stdin=subprocess.DEVNULL
-    )
-    assert listing.stdout is not None
-    try:
-        for line in listing.stdout:
-            if line.endswith(wanted):
-                yield line.partition(b" ")[0].decode()
-    finally:
-        stop(listing)
-
-
-def fetch_missing(repository: Repository, head: str) -> None:
-    """Fetch what a partial clone left out of the log, in one go.
-
-    Raises GitFailed, naming the remote, when it cannot be had.
+    Raises as `read_log` does.
     """
-    missing = missing_objects(repository, head)
-    if not missing or repository.promisor is None:
-        return
-    done = run(
-        repository.git_dir,
-        "-c",
-        "fetch.negotiationAlgorithm=noop",
-        "fetch",
-        "--quiet",
-        "--no-tags",
-        "--no-write-fetch-head",
-        "--recurse-submodules=no",
-        "--filter=blob:none",
-        "--stdin",
-        repository.promisor,
-        stdin="".join(f"{oid}\n" for oid in missing).encode(),
-    )
-    if done.status != 0:
-        raise GitFailed(
-            f"this partial clone lacks {len(missing)} objects of the log and cannot fetch them "
-            f"from {repository.promisor}: {done.reason}"
-        )
+    wanted = sha256_hex.encode()
+    roots = reversed(commit_trees(repository, head, None))
+    folders: deque[Item] = deque()
 
+    def following(count: int) -> list[Item]:
+        if folders:
+            return [folders.popleft()]
+        return [(tree, "root") for tree in islice(roots, count)]
 
-def _span(head: str, old: str | None) -> tuple[str, ...]:
-    return (head, "--") if old is None else (head, f"^{old}", "--")
+    for (_, what), kind, content, _ in read_ahead(repository, following, CHUNK_BYTES_MAX):
+        entries = tree_entries(content, repository.object_format) if kind == "tree" else None
+        for entry in entries or ():
+            if what == "root":
+                if entry.is_folder and entry.name == _ATTACHMENTS:
+                    folders.append((entry.oid, "folder"))
+            elif entry.is_file and entry.name == wanted:
+                yield entry.oid
 
 
 def shallow_commits(repository: Repository) -> frozenset[bytes]:
-    """Return the commits at which a shallow clone ends, as hex."""
+    """Return the commits at which a shallow clone ends, in hex."""
     try:
         with open(f"{repository.common_dir}/shallow", "rb") as file:
             return frozenset(file.read().split())

@@ -4,36 +4,48 @@ import os
 from typing import Final
 
 from grit.git.blob import Blob
-from grit.git.dialects import CHUNK_SUFFIX
-from grit.git.objects import commit_links, read_loose, tree_entries
+from grit.git.log_tree import walk_tree
+from grit.git.objects import commit_links, read_loose
 from grit.git.repository import Repository
 
 _COMMITS_MAX: Final = 64
-_TREE_DEPTH_MAX: Final = 8
 
 
 def read_loose_tail(repository: Repository, head: str, old: str | None) -> list[Blob] | None:
     """Return the chunks of the commits after `old`, oldest first.
 
     None says that git has to be asked: a commit with two parents, an object that is packed,
-    borrowed, too large or broken, a shallow repository, or a longer way.
+    borrowed, too large, broken or of another kind, a shallow repository, or a longer way.
     """
     if os.path.exists(f"{repository.common_dir}/shallow"):
         return None
     trees: list[str] = []
     oid: str | None = head
     while oid != old:
-        found = read_loose(repository, oid) if oid is not None else None
-        if found is None or found[0] != "commit" or len(trees) >= _COMMITS_MAX:
+        if oid is None or len(trees) >= _COMMITS_MAX:
             return None
-        tree, parents = commit_links(found[1])
-        if len(parents) > 1:
+        tree, parents = commit_links(_read(repository, oid, "commit") or b"")
+        if not tree or len(parents) > 1:
             return None
         trees.append(tree)
         oid = parents[0] if parents else None
-    blobs: list[Blob] = []
-    whole = all(_collect(repository, tree, "", blobs) for tree in reversed(trees))
-    return blobs if whole else None
+    blobs: dict[str, Blob] = {}
+
+    def read_tree(oid: str) -> bytes | None:
+        return _read(repository, oid, "tree")
+
+    for tree in reversed(trees):
+        for entry in walk_tree(read_tree, repository.object_format, tree):
+            if entry is None:
+                return None
+            if entry.oid in blobs:
+                continue
+            data = _read(repository, entry.oid, "blob")
+            if data is None:
+                return None
+            name = entry.name.decode(errors="replace")
+            blobs[entry.oid] = Blob(entry.oid, name, data, None)
+    return [*blobs.values()]
 
 
 def is_loose_ancestor(repository: Repository, head: str, old: str) -> bool:
@@ -45,26 +57,13 @@ def is_loose_ancestor(repository: Repository, head: str, old: str) -> bool:
     for _ in range(_COMMITS_MAX):
         if oid == old:
             return True
-        found = read_loose(repository, oid)
-        parents = commit_links(found[1])[1] if found is not None else ()
+        parents = commit_links(_read(repository, oid, "commit") or b"")[1]
         if len(parents) != 1:
             return False
         oid = parents[0]
     return False
 
 
-def _collect(repository: Repository, tree: str, path: str, blobs: list[Blob]) -> bool:
-    found = read_loose(repository, tree)
-    if found is None or found[0] != "tree" or path.count("/") > _TREE_DEPTH_MAX:
-        return False
-    for entry in tree_entries(found[1], repository.object_format):
-        name = f"{path}{entry.name}"
-        if entry.is_tree:
-            if not _collect(repository, entry.oid, f"{name}/", blobs):
-                return False
-        elif entry.name.endswith(CHUNK_SUFFIX):
-            blob = read_loose(repository, entry.oid)
-            if blob is None or blob[0] != "blob":
-                return False
-            blobs.append(Blob(entry.oid, name, blob[1], None))
-    return True
+def _read(repository: Repository, oid: str, kind: str) -> bytes | None:
+    found = read_loose(repository, oid)
+    return found[1] if found is not None and found[0] == kind else None

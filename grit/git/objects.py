@@ -5,10 +5,12 @@ An object is (kind, content); its id is the hash of both (spec/wal.md, Objects, 
 
 import hashlib
 import os
+import re
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple
 
 from grit.core.errors import IoFailed
@@ -18,7 +20,14 @@ from grit.git.repository import Repository
 
 _HEADER_BYTES_MAX: Final = 64
 _STORE_ATTEMPTS_MAX: Final = 32
-_TREE_MODE: Final = b"40000"
+FILE: Final = 0o100000
+FOLDER: Final = 0o040000
+_MODES: Final = {b"100644": FILE, b"40000": FOLDER}
+"""File types of the usual modes; others are read as octal numbers."""
+_FILE_TYPE: Final = 0o170000
+_OCTAL: Final = frozenset(b"01234567")
+_ID: Final = rb"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?"
+_LINKS: Final = re.compile(rb"tree (%b)\n((?:parent %b\n)*)" % (_ID, _ID))
 
 
 class ObjectWriter:
@@ -109,18 +118,40 @@ class ObjectWriter:
 
 
 class TreeEntry(NamedTuple):
-    """One line of a tree."""
+    """One entry of a tree; `file_type` is that part of its mode."""
 
-    name: str
+    name: bytes
     oid: str
-    is_tree: bool
+    file_type: int
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file: no folder, link or submodule."""
+        return self.file_type == FILE
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a tree."""
+        return self.file_type == FOLDER
+
+
+def hash_function(object_format: str) -> "Callable[[bytes], hashlib._Hash]":
+    """Return what begins the hash of an object's id; the id is its digest in hex."""
+    if object_format == "sha256":
+        return hashlib.sha256
+    return partial(hashlib.sha1, usedforsecurity=False)
 
 
 def hash_of(object_format: str, framed: bytes) -> str:
     """Return the object id of `kind size NUL content`."""
-    if object_format == "sha256":
-        return hashlib.sha256(framed).hexdigest()
-    return hashlib.sha1(framed, usedforsecurity=False).hexdigest()
+    return hash_function(object_format)(framed).hexdigest()
+
+
+def is_true(object_format: str, oid: str, kind: str, content: bytes) -> bool:
+    """Return whether the content is that of the object's id: git does not look when it delivers."""
+    digest = hash_function(object_format)(b"%b %d\0" % (kind.encode(), len(content)))
+    digest.update(content)
+    return digest.hexdigest() == oid
 
 
 def read_loose(repository: Repository, oid: str) -> tuple[str, bytes] | None:
@@ -146,33 +177,40 @@ def read_loose(repository: Repository, oid: str) -> tuple[str, bytes] | None:
     return header.split(b" ", 1)[0].decode(errors="replace"), content
 
 
-def tree_entries(content: bytes, object_format: str) -> Iterator[TreeEntry]:
-    """Yield the entries of a tree object; stops where the tree is malformed."""
+def tree_entries(content: bytes, object_format: str) -> list[TreeEntry] | None:
+    """Return the entries of a tree object; None when it is malformed (spec/wal.md)."""
     size = 32 if object_format == "sha256" else 20
+    entries = []
     at = 0
     while at < len(content):
         nul = content.find(b"\0", at)
-        if nul < 0 or len(content) < nul + 1 + size:
-            return
+        end = nul + 1 + size
         mode, _, name = content[at:nul].partition(b" ")
-        oid = content[nul + 1 : nul + 1 + size].hex()
-        yield TreeEntry(name.decode(errors="surrogateescape"), oid, mode == _TREE_MODE)
-        at = nul + 1 + size
+        if nul < 0 or end > len(content) or not (mode and name):
+            return None
+        file_type = _MODES.get(mode)
+        if file_type is None:
+            if not _OCTAL.issuperset(mode):
+                return None
+            file_type = int(mode, 8) & _FILE_TYPE
+        entries.append(TreeEntry(name, content[nul + 1 : end].hex(), file_type))
+        at = end
+    return entries
 
 
 def commit_links(content: bytes) -> tuple[str, tuple[str, ...]]:
     """Return (tree, parents) of a commit object; an empty tree id when it is malformed."""
-    tree = ""
-    parents = []
-    for line in content.split(b"\n"):
-        word, _, value = line.partition(b" ")
-        if word == b"tree":
-            tree = value.decode(errors="replace")
-        elif word == b"parent":
-            parents.append(value.decode(errors="replace"))
-        else:
-            break
-    return tree, tuple(parents)
+    tree, parents = commit_ids(content)
+    return tree.decode(), tuple(parent.decode() for parent in parents)
+
+
+def commit_ids(content: bytes) -> tuple[bytes, list[bytes]]:
+    """Return the same in bytes, for who reads many."""
+    links = _LINKS.match(content)
+    if links is None or content.startswith(b"parent", links.end()):
+        return b"", []
+    tree, parents = links.groups()
+    return tree.lower(), parents.lower().split()[1::2]
 
 
 def _freshen(path: str) -> bool:

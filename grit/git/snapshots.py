@@ -6,10 +6,9 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core import limits
-from grit.git.blob import Blob
+from grit.git.blob import Blob, not_a_blob, too_large, unreadable
 from grit.git.objects import ObjectWriter, hash_of
 from grit.git.refs import swap_ref
-from grit.git.salvage import read_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -132,7 +131,7 @@ def read_blobs(repository: Repository, oids: Iterable[str]) -> Iterator[Blob]:
 
     with CatFile(repository) as objects:
         for oid in oids:
-            yield read_chunk(objects, oid, "")
+            yield _read_blob(objects, oid)
 
 
 def have_blobs(repository: Repository, oids: Iterable[str]) -> bool:
@@ -254,6 +253,16 @@ def _any_ref(repository: Repository) -> bool:
         return True
     tracked = os.walk(f"{repository.common_dir}/{TRACKED}")
     return any("snapshots" in folders for _, folders, _ in tracked)
+
+
+def _read_blob(objects: CatFile, oid: str) -> Blob:
+    header = objects.header(oid)
+    if header is not None and header.size > limits.CHUNK_BYTES_MAX:
+        return too_large(oid, "")
+    found = objects.read(oid) if header is not None else None
+    if found is None:
+        return unreadable(oid, "")
+    return Blob(oid, "", found[1], None) if found[0] == "blob" else not_a_blob(oid, "", found[0])
 
 
 def _read_part(objects: CatFile, place: str) -> Blob:

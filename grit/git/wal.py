@@ -47,15 +47,21 @@ class Appended(NamedTuple):
 class Wal:
     """The log of one repository."""
 
-    __slots__ = ("_config", "_dialect", "_environ", "ref", "repository")
+    __slots__ = ("_config", "_dialect", "_environ", "hidden_ref", "ref", "repository")
 
     def __init__(self, repository: Repository, environ: Mapping[str, str] | None = None) -> None:
         """Choose the ref; `environ` is where git's identity variables are looked up.
 
-        Raises WalDamaged or IoFailed when a ref of the log cannot be read.
+        Raises WalDamaged, IoFailed or GitFailed when it cannot be told which one is the log.
         """
         self.repository = repository
-        self.ref = GRIT_REF if read_ref(repository, GRITE_REF) is None else GRITE_REF
+        self.ref = GRIT_REF
+        self.hidden_ref: str | None = None
+        """The ref of another log that is not shown, where there may be one."""
+        if read_ref(repository, GRITE_REF) is not None:
+            from grit.git.detection import choose_log
+
+            self.ref, self.hidden_ref = choose_log(repository)
         self._environ = environ or {}
         self._config: GitConfig | None = None
         self._dialect: Dialect | None = None

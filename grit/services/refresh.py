@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from grit.core.errors import Busy, GritError, IoFailed
 from grit.core.ids import EventId
 from grit.core.limits import LOCK_WAIT_MS_MAX, READER_WAIT_MS_MAX
-from grit.git.refs import GRIT_REF
 from grit.services import join
 from grit.services.workspace import Workspace
 from grit.view.database import Database
@@ -47,8 +46,8 @@ def refresh(workspace: Workspace, *, to_write: bool = False, joining: bool = Tru
         workspace.use_database(Database.temporary())
         _fill(workspace, None, force=True)
         return ViewReader(workspace.database)
-    if workspace.wal.ref != GRIT_REF:
-        _tell_of_other_log(workspace, head)
+    if workspace.wal.hidden_ref is not None:
+        _tell_of_other_log(workspace, workspace.wal.hidden_ref, head)
     reader = _brought_up(workspace, head, place, to_write=to_write)
     if news is not None and looked:
         _note_joined(workspace, news)
@@ -101,14 +100,14 @@ def _note_joined(workspace: Workspace, news: join.News) -> None:
         return
 
 
-def _tell_of_other_log(workspace: Workspace, head: str | None) -> None:
-    """Say so when refs/grite/wal, which came from elsewhere, hides a log under refs/grit/wal."""
+def _tell_of_other_log(workspace: Workspace, hidden: str, head: str | None) -> None:
+    """Say so when the repository holds another log, whose issues are not shown."""
     from grit.git.refs import read_ref
 
-    other = read_ref(workspace.repository, GRIT_REF)
+    other = read_ref(workspace.repository, hidden)
     if other and head and not workspace.wal.contains(head, other):
         workspace.notice(
-            f"{workspace.wal.ref} is shown; {GRIT_REF} holds another log, whose issues are not"
+            f"{workspace.wal.ref} is shown; {hidden} holds another log, whose issues are not"
         )
 
 

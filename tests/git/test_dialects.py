@@ -123,3 +123,22 @@ def test_grite_files_chunks_under_the_day_of_their_first_event(log, git, write_c
     names = git(log.folder, "ls-tree", "-r", "--name-only", head).splitlines()
     assert names[0].startswith("events/2000/02/28/")
     assert git(log.folder, "log", "-1", "--format=%s", head) == "WAL: 2 events from 00010203"
+
+
+def test_a_log_of_grit_is_not_hidden_by_one_beside_it(log, write_commit):
+    """In a mirror, whoever pushes refs/grite/wal does not take the place of refs/grit/wal."""
+    head = log.append().head
+    write_commit(log.folder, "refs/grite/wal", _old_commit(log.chunk(b"GRITECNK"), None))
+    wal = Wal(log.wal.repository)
+    assert (wal.ref, wal.hidden_ref, wal.head()) == ("refs/grit/wal", "refs/grite/wal", head)
+    # Nor does a commit of the other kind on top of it, which anybody who can push may add.
+    write_commit(log.folder, log.wal.ref, _old_commit(log.chunk(), None), [head])
+    assert Wal(log.wal.repository).ref == "refs/grit/wal"
+
+
+def test_what_tools_of_era_1_left_does_not_hide_era_2(log, write_commit):
+    """Where both refs are of dialect "grite", the younger one is the log."""
+    write_commit(log.folder, "refs/grit/wal", _old_commit(log.chunk(), None))
+    new = write_commit(log.folder, "refs/grite/wal", _old_commit(log.chunk(b"GRITECNK"), None))
+    wal = Wal(log.wal.repository)
+    assert (wal.ref, wal.hidden_ref, wal.head()) == ("refs/grite/wal", "refs/grit/wal", new)
