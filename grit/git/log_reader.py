@@ -257,8 +257,8 @@ def missing_objects(repository: Repository, head: str) -> list[str]:
     Reads the whole log: git lists a broken object like a whole one.
     """
     done = run(repository.git_dir, "rev-list", "--objects", "--missing=print", head, "--")
-    lines = done.stdout.decode(errors="replace").splitlines() if done.status == 0 else []
-    found = [line[1:] for line in lines if line.startswith("?")]
+    lines = done.stdout.split(b"\n") if done.status == 0 else []
+    found = [line[1:].decode() for line in lines if line.startswith(b"?")]
     if found:
         return found
     try:

@@ -65,7 +65,7 @@ def test_what_is_new_and_what_was_there_are_all(log, git, past):
     for packed in (False, True):
         for old in past.commits[:: 7 if packed else 5]:
             assert _read(log, old) == past.held(old)
-            assert _read(log, head, old) == past.held(head, old)
+            _check_news(_read(log, head, old), past, old)
         git(log.folder, "repack", "-q", "-a", "-d")
 
 
@@ -88,6 +88,12 @@ def test_walking_from_commit_to_commit_finds_the_same(log, past, monkeypatch):
     head = past.commits[-1]
     for old in (None, *past.commits[:-1:6]):
         assert _read(log, head, old) == past.held(head, old)
+
+
+def _check_news(read, past, old):
+    """All that is new must be there; git may list what is old where times of commits go back."""
+    head = past.commits[-1]
+    assert past.held(head, old) <= read <= past.held(head)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 10])
@@ -145,7 +151,7 @@ def test_grafts_replaced_objects_and_a_false_graph_change_nothing(log, git, past
     assert len(git(log.folder, "rev-list", head).splitlines()) == 1, "the graph does not lie"
     assert _read(log, head) == whole
     for old in past.commits[:-1:8]:
-        assert _read(log, head, old) == past.held(head, old)
+        _check_news(_read(log, head, old), past, old)
 
 
 def _graph_chunk(data, name):
