@@ -149,8 +149,12 @@ class Shown(NamedTuple):
 def show(workspace: Workspace, text: str) -> Shown:
     """Return an issue with what surrounds it."""
     reader = refresh(workspace)
-    issue = issue_of(reader, resolve(reader, text))
-    issue_id = issue.summary.issue_id
+    with reader.at_once():
+        return _shown(reader, resolve(reader, text))
+
+
+def _shown(reader: ViewReader, issue_id: IssueId) -> Shown:
+    issue = issue_of(reader, issue_id)
     children = Query((Term("parent", (issue_id.hex(),)),), "created", reverse=True)
     return Shown(
         issue,
@@ -214,9 +218,9 @@ def topological(workspace: Workspace) -> Ordered:
     from grit.core.dependencies import edges_of, topological_order
 
     reader = refresh(workspace)
-    rows = {
-        row.issue_id: row for row in reader.all_rows() if row.state == "open" and not row.deleted
-    }
+    with reader.at_once():
+        open_rows = [row for row in reader.all_rows() if row.state == "open" and not row.deleted]
+    rows = {row.issue_id: row for row in open_rows}
     edges = edges_of((row.issue_id, row.dependencies) for row in rows.values())
     created = {issue_id: row.created_ts for issue_id, row in rows.items()}
     order = topological_order(created, edges)
@@ -225,5 +229,6 @@ def topological(workspace: Workspace) -> Ordered:
 
 def blockers(reader: ViewReader, row: Summary) -> list[Summary]:
     """Return the open issues that must come before this one."""
-    found = [reader.summary(issue_id) for issue_id in reader.blockers_of(row.issue_id)]
+    with reader.at_once():
+        found = [reader.summary(issue_id) for issue_id in reader.blockers_of(row.issue_id)]
     return [one for one in found if one is not None and one.state == "open" and not one.deleted]

@@ -2,14 +2,15 @@
 
 import os
 import time
+from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias, TypeVar
 
 import lmdb
 
-from grit.core.errors import IoFailed
-from grit.core.limits import LOCK_WAIT_MS_MAX
+from grit.core.errors import Busy, IoFailed
+from grit.core.limits import LOCK_WAIT_MS_MAX, READER_WAIT_MS_MAX
 from grit.view.trust import Mark, ViewDoubt, look, read_mark, write_mark
 from grit.view.writer_lock import WriterLock
 
@@ -22,14 +23,24 @@ _DATA: Final = "data.mdb"
 _LOCK: Final = "lock.mdb"
 _BUILD: Final = "build"
 _PROBES_MAX: Final = 50
+_READERS_MAX: Final = 510
+_NAP_S: Final = 0.02
 _DAMAGE: Final = (
     lmdb.BadTxnError,
     lmdb.CorruptedError,
+    lmdb.CursorFullError,
+    lmdb.IncompatibleError,
     lmdb.InvalidError,
+    lmdb.PageFullError,
     lmdb.PageNotFoundError,
     lmdb.PanicError,
+    lmdb.ProblemError,
     lmdb.VersionMismatchError,
 )
+"""What LMDB says of a file that is not what it should be; its "internal errors" are such, too:
+nothing but a garbled page leads to them. Nothing else says anything about the file."""
+_FULL: Final = (lmdb.ReadersFullError, lmdb.TlsFullError)
+"""There are more readers than there is room for; one of them will be done soon."""
 
 
 class Database:
@@ -50,6 +61,8 @@ class Database:
         self._inode = 0
         self._damaged_inode = 0
         self._building = False
+        self._reads: dict[int, Txn] = {}
+        """The read transaction that each thread has open."""
         self.transactions = 0
         """Transactions opened so far; tests count them."""
         self.openings = 0
@@ -78,6 +91,7 @@ class Database:
     def close(self) -> None:
         """Close the environment; the next use opens it again."""
         env, self._env = self._env, None
+        self._reads.clear()
         if env is not None:
             env.close()
 
@@ -87,16 +101,25 @@ class Database:
 
         Raises ViewDoubt when the view must be rebuilt first.
         """
+        thread = get_ident()
+        known = self._reads.get(thread)
+        if known is not None and self._pid == os.getpid():
+            yield known  # whoever asks inside a read sees the same moment
+            return
         env = self._trusted_env()
         try:
             with self._begin(env, write=False) as txn:
+                self._reads[thread] = txn
                 yield txn
         except ViewDoubt:
             self._damaged_inode = self._inode
             raise
         except lmdb.Error as error:
-            self._damaged_inode = self._inode
-            raise ViewDoubt("damaged", f"the view cannot be read: {error}") from error
+            if isinstance(error, _DAMAGE):
+                self._damaged_inode = self._inode
+            raise _told(error, "read") from error
+        finally:
+            self._reads.pop(thread, None)
 
     @contextmanager
     def exclusive(self, wait_ms_max: int = LOCK_WAIT_MS_MAX) -> Iterator[None]:
@@ -169,11 +192,12 @@ class Database:
                         return work(txn)
                 except lmdb.MapFullError:
                     self._reserve(self._env, self._env.info()["map_size"])
-        except (ViewDoubt, *_DAMAGE) as error:
+        except ViewDoubt as doubt:
             sound = False
-            raise ViewDoubt("damaged", f"the view cannot be written: {error}") from error
+            raise ViewDoubt("damaged", f"the view cannot be written: {doubt}") from doubt
         except lmdb.Error as error:
-            raise IoFailed(f"the view cannot be written: {error}") from error
+            sound = not isinstance(error, _DAMAGE)
+            raise _told(error, "written") from error
         finally:
             # Also after a failure: LMDB left the last good state, and this process knows it.
             if not self._building:
@@ -185,7 +209,9 @@ class Database:
             return env.begin(write=write)
         except lmdb.MapResizedError:
             env.set_mapsize(0)
-            return env.begin(write=write)
+        except lmdb.ReadersFullError:
+            env.reader_check()  # those of killed processes are in the way
+        return env.begin(write=write)
 
     def _reserve(self, env: lmdb.Environment, need_bytes: int) -> None:
         """Let the map hold `need_bytes` more; only between transactions."""
@@ -198,17 +224,59 @@ class Database:
         if self._lock.held:
             assert self._env is not None
             return self._env
+        crowded = False
         for _ in range(_PROBES_MAX):
             mark = self._trusted()
             if self._is_open(mark.inode):
                 assert self._env is not None
                 return self._env
-            self._open(self.directory, mark.inode)
+            try:
+                self._open(self.directory, mark.inode)
+            except Busy:
+                if crowded:
+                    raise
+                self._leave_readers(mark.inode)
+                crowded = True
+                continue
             # A rebuild may have switched the files while they were opened.
             again = read_mark(self._mark_path)
             if again is None or again.inode != mark.inode:
                 self.close()
         raise ViewDoubt("changed", "the view is replaced again and again")
+
+    def _leave_readers(self, inode: int) -> None:
+        """Give the rows a new file, and so a new table of readers.
+
+        Slots of killed processes can be cleared by one that has the file open, and nobody can open
+        it while the table is full. Live readers are waited for first. Raises Busy.
+        """
+        deadline = time.monotonic() + READER_WAIT_MS_MAX / 1000
+        while time.monotonic() < deadline:
+            time.sleep(_NAP_S)
+            try:
+                return self._open(self.directory, inode)
+            except Busy:
+                continue
+        self._lock.acquire(READER_WAIT_MS_MAX)
+        try:
+            seen = look(self._data_path)
+            if seen is not None and seen.inode == inode and self._sound():
+                self._copy()
+        finally:
+            self._lock.release()
+
+    def _copy(self) -> None:
+        import shutil
+
+        shutil.rmtree(self._build_path, ignore_errors=True)
+        os.makedirs(self._build_path)
+        copy = os.path.join(self._build_path, _DATA)
+        with open(self._data_path, "rb") as old, open(copy, "xb") as new:
+            shutil.copyfileobj(old, new)
+            new.flush()
+            os.fsync(new.fileno())  # a power loss must not leave holes under a mark that fits
+        self._switch()
+        shutil.rmtree(self._build_path, ignore_errors=True)
 
     def _trusted(self) -> Mark:
         """Return the mark of a file that may be opened, or raise ViewDoubt."""
@@ -275,12 +343,14 @@ class Database:
                 mode=0o666,
                 # A kept transaction would not survive that a forked child closes its copy.
                 max_spare_txns=0,
+                max_readers=_READERS_MAX,
             )
         except lmdb.Error as error:
             if building:
                 raise IoFailed(f"the view cannot be built: {error}") from error
-            self._damaged_inode = inode
-            raise ViewDoubt("damaged", f"the view cannot be opened: {error}") from error
+            if isinstance(error, _DAMAGE):
+                self._damaged_inode = inode
+            raise _told(error, "opened") from error
         self._inode, self._pid = inode, os.getpid()
         self.openings += 1
 
@@ -314,3 +384,12 @@ class Database:
         os.replace(os.path.join(self._build_path, _DATA), self._data_path)
         write_mark(self._mark_path, look(self._data_path))
         self._damaged_inode = 0
+
+
+def _told(error: lmdb.Error, what: str) -> ViewDoubt | Busy | IoFailed:
+    """Return what to raise for an error of LMDB: only damage leads to a rebuild."""
+    if isinstance(error, _DAMAGE):
+        return ViewDoubt("damaged", f"the view cannot be {what}: {error}")
+    if isinstance(error, _FULL):
+        return Busy(f"busy: too many processes read the view at once ({error})")
+    return IoFailed(f"the view cannot be {what}: {error}")

@@ -91,6 +91,15 @@ class ViewReader:
         with self._database.reading() as txn:
             return get_meta(txn)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let all that this thread asks meanwhile be of one moment, in one transaction.
+
+        Gather within it, and print after it: nobody may be waited for meanwhile.
+        """
+        with self._database.reading():
+            yield
+
     def place(self) -> Place:
         """Return the head, and which remote heads were compared with it."""
         with self._database.reading() as txn:

@@ -1,6 +1,6 @@
 """Reading the whole view in portions: no transaction is open while a value is used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush, merge
 from itertools import islice
 from typing import Final, NamedTuple, cast
@@ -45,15 +45,27 @@ def portions(
     """Yield the rows of a table, or of a prefix, in lists read in one transaction each."""
     last: bytes | None = None
     while True:
-        with database.reading() as txn:
-            rows = scan(txn, prefix, last, reverse=reverse)
-            items = list(islice(rows, size + 1 if last is not None else size))
+        items = _portion(database, prefix, last, reverse, size + 1 if last is not None else size)
         if last is not None and items and items[0][0] == last:
             del items[0]
         if not items:
             return
         yield items
         last = items[-1][0]
+
+
+def _portion(
+    database: Database, prefix: bytes, start: bytes | None, reverse: bool, size: int
+) -> list[Item]:
+    # LMDB gives the slot of a reader back with the last reference to its transaction: a generator
+    # that waits must not hold one, not even a closed one.
+    with database.reading() as txn:
+        return list(islice(scan(txn, prefix, start, reverse=reverse), size))
+
+
+def _records(database: Database, places: Iterable[bytes]) -> list[bytes]:
+    with database.reading() as txn:
+        return [get_record(txn, place) for place in places]
 
 
 def all_rows(database: Database) -> Iterator[Summary]:
@@ -76,17 +88,15 @@ def all_events(database: Database) -> Iterator[tuple[Event, bytes]]:
     ]
     places.sort()
     for start in range(0, len(places), _PORTION):
-        with database.reading() as txn:
-            records = [get_record(txn, place[-8:]) for place in places[start : start + _PORTION]]
-        for record in records:
+        portion = places[start : start + _PORTION]
+        for record in _records(database, [place[-8:] for place in portion]):
             yield decode_record(record), record
 
 
 def held(database: Database) -> Iterator[tuple[Event, str]]:
     """Yield every event that does not count, and why."""
     for items in portions(database, keys.HELD):
-        with database.reading() as txn:
-            records = [get_record(txn, value[:8]) for _, value in items]
+        records = _records(database, [value[:8] for _, value in items])
         for record, (_, value) in zip(records, items, strict=True):
             yield decode_record(record), value[8:].decode()
 
@@ -117,9 +127,7 @@ def _updates(database: Database, state: int) -> Iterator[tuple[int, IssueId]]:
 def _backwards(database: Database, issue_id: IssueId) -> Iterator[Event]:
     """Yield the events of an issue, the last one first."""
     for items in portions(database, keys.ORDER + issue_id, reverse=True, size=20):
-        with database.reading() as txn:
-            records = [get_record(txn, seq) for _, seq in items]
-        for record in records:
+        for record in _records(database, [seq for _, seq in items]):
             yield decode_record(record)
 
 
