@@ -106,6 +106,12 @@ REMOTE_ASKED_S_MAX: Final = 10
 """How long doctor waits for the answer of a remote."""
 REVOKED_ENDS_MAX: Final = 1_000
 """Ends of a revoked actor's chain that the settings keep."""
+KEPT_S: Final = 3_600
+"""How long new objects have a second name: longer than a collection of git is at work."""
+KEPT_NAMES_MAX: Final = 100_000
+"""With more of them the oldest go earlier, though not those of the last minutes."""
+HEALS_MAX: Final = 5
+"""How often in a row objects that a collection takes are put back."""
 FILTER_CHARS_MAX: Final = 4_096
 FILTER_TERMS_MAX: Final = 64
 LIST_LIMIT_DEFAULT: Final = 50

@@ -51,6 +51,13 @@ def list_locks(wal: Wal) -> list[LockRef]:
 
     Raises GitFailed when the refs cannot be listed.
     """
+    locks = _listed(wal)
+    if any(lock.broken and lock.oid for lock in locks) and wal.heal():
+        locks = _listed(wal)
+    return locks
+
+
+def _listed(wal: Wal) -> list[LockRef]:
     repository = wal.repository
     folder = locks_folder(wal)
     recorded = tracking_ref("", f"{folder}/").partition("//")[0]
@@ -132,8 +139,13 @@ def move_lock(wal: Wal, ref: str, old: str | None, new: str, notices: list[str])
 
     The caller holds the clone's lock of leases. Raises Busy, IoFailed, WalDamaged, GitFailed.
     """
+    from grit.git.kept import look_after
+
     mode = wal.config.shared_mode
-    return swap_ref(wal.repository, ref, old, new, shared_mode=mode, notices=notices)
+    moved = swap_ref(wal.repository, ref, old, new, shared_mode=mode, notices=notices)
+    if moved:
+        look_after(wal.repository, [new])
+    return moved
 
 
 def remove_lock(wal: Wal, ref: str, old: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import IoFailed
 from grit.core.limits import CHUNK_BYTES_MAX
+from grit.git.kept import Keeper
 from grit.git.refs import sync_folder
 from grit.git.repository import Repository
 
@@ -33,7 +34,7 @@ _LINKS: Final = re.compile(rb"tree (%b)\n((?:parent %b\n)*)" % (_ID, _ID))
 class ObjectWriter:
     """Writes loose objects, and remembers which folders must be synced before the ref moves."""
 
-    __slots__ = ("_durable", "_folders", "_repository", "_shared_mode")
+    __slots__ = ("_durable", "_folders", "_repository", "_shared_mode", "keeper")
 
     def __init__(self, repository: Repository, durable: bool, shared_mode: int) -> None:
         """Write into the repository's own object folder."""
@@ -41,6 +42,7 @@ class ObjectWriter:
         self._durable = durable
         self._shared_mode = shared_mode
         self._folders: set[str] = set()
+        self.keeper = Keeper(repository, shared_mode)
 
     def write(self, kind: str, content: bytes, *, replace: bool = False) -> str:
         """Store one object and return its id; `replace` writes over what stands there.
@@ -52,13 +54,14 @@ class ObjectWriter:
         folder = f"{self._repository.objects_dir}/{oid[:2]}"
         path = f"{folder}/{oid[2:]}"
         try:
-            if replace or not _freshen(path):
-                self._store(folder, path, framed)
+            if replace or not (_freshen(path) and self.keeper.keep(path, oid)):
+                self._store(folder, path, framed, oid)
         except OSError as error:
             raise IoFailed(
                 f"cannot write an object of the log: {error.strerror}; head unchanged",
                 errno=error.errno,
             ) from error
+        self.keeper.oids.append(oid)
         return oid
 
     def sync(self) -> None:
@@ -74,18 +77,18 @@ class ObjectWriter:
             ) from error
         self._folders.clear()
 
-    def _store(self, folder: str, path: str, framed: bytes) -> None:
+    def _store(self, folder: str, path: str, framed: bytes, oid: str) -> None:
         packed = zlib.compress(framed, 1)
         for attempt in range(_STORE_ATTEMPTS_MAX):
             try:
-                return self._store_once(folder, path, packed)
+                return self._store_once(folder, path, packed, oid)
             except (FileNotFoundError, FileExistsError):
                 # `git gc` removes empty folders, and with --prune=now unfinished files too.
                 if attempt == _STORE_ATTEMPTS_MAX - 1:
                     raise
                 self._make_folder(folder)
 
-    def _store_once(self, folder: str, path: str, packed: bytes) -> None:
+    def _store_once(self, folder: str, path: str, packed: bytes, oid: str) -> None:
         # Git's own name for unfinished objects: `git gc` clears away what a kill leaves.
         temporary = f"{folder}/tmp_obj_{os.urandom(6).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -100,6 +103,9 @@ class ObjectWriter:
                 os.close(fd)
             if self._shared_mode:
                 os.chmod(temporary, self._shared_mode & 0o444)
+            # The other name comes first: from here on `git prune` can take one of them at most.
+            if not self.keeper.keep(temporary, oid):
+                raise FileNotFoundError(temporary)
             os.replace(temporary, path)
         except OSError:
             _discard(temporary)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core import limits
 from grit.git.blob import Blob, not_a_blob, too_large, unreadable
+from grit.git.kept import look_after
 from grit.git.objects import ObjectWriter, hash_of
 from grit.git.refs import swap_ref
 
@@ -199,6 +200,7 @@ class SnapshotWriter:
             if swap_ref(
                 self._repository, ref, None, snapshot.commit, shared_mode=self._config.shared_mode
             ):
+                look_after(self._repository, self._writer.keeper.oids)
                 return snapshot._replace(refs=(ref,), name_ts=at)
         raise AssertionError("no free name for a snapshot")
 

@@ -111,13 +111,15 @@ def fetch(
     *,
     prune: bool = False,
     whole: bool = False,
+    again: bool = False,
     meanwhile: Callable[[], None] | None = None,
 ) -> Fetched:
     """Fetch exactly these refspecs, with all objects, whatever the remote's own settings say.
 
     `prune` drops the records, below the right sides of the refspecs, of refs that are gone; `whole`
-    completes what was cut off by an earlier shallow fetch, and leaves other history as it is.
-    `meanwhile` is called once git works; when it raises, git is ended.
+    completes what was cut off by an earlier shallow fetch, and leaves other history as it is;
+    `again` fetches also what git takes to be here (git 2.36). `meanwhile` is called once git works;
+    when it raises, git is ended.
 
     Raises GitFailed when git is missing, IoFailed when no process can be started.
     """
@@ -129,6 +131,7 @@ def fetch(
             "--no-tags",
             "--prune" if prune else "--no-prune",
             *((f"--depth={_DEPTH_MAX}",) if whole else ()),
+            *(("--refetch",) if again else ()),
             "--no-filter",
             "--no-auto-maintenance",
             "--no-write-fetch-head",

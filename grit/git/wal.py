@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from grit.core.errors import Conflict, InvalidArgs, WalDamaged
-from grit.core.limits import ATTACHMENT_BYTES_MAX, LOCK_WAIT_MS_MAX
+from grit.core.limits import ATTACHMENT_BYTES_MAX, HEALS_MAX, LOCK_WAIT_MS_MAX
 from grit.git.refs import GRIT_REF, GRITE_REF, read_ref, swap_ref, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from grit.git.blob import Blob
     from grit.git.dialects import Dialect, Plan, Request
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from grit.git.repository import Repository
 
 # What only a writer needs is imported where it is used: reading the head must be quick.
+
+T = TypeVar("T")
 
 StoredObject = tuple[str, bytes]
 """(kind, content) of a git object; its id is the hash of both."""
@@ -42,15 +44,24 @@ class Appended(NamedTuple):
     notices: tuple[str, ...] = ()
     durable: bool = True
     """False: stored and visible, but the system did not confirm that it is on the disk."""
+    untidy: bool = False
+    """Whether `tidy` should be called when there is time: what is kept has grown older."""
 
 
 class Wal:
     """The log of one repository."""
 
-    __slots__ = ("_config", "_dialect", "_environ", "hidden_ref", "ref", "repository")
+    __slots__ = ("_config", "_dialect", "_environ", "_notice", "hidden_ref", "ref", "repository")
 
-    def __init__(self, repository: Repository, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        environ: Mapping[str, str] | None = None,
+        notice: Callable[[str], object] = str,
+    ) -> None:
         """Choose the ref; `environ` is where git's identity variables are looked up.
+
+        `notice` hears of objects that were put back.
 
         Raises WalDamaged, IoFailed or GitFailed when it cannot be told which one is the log.
         """
@@ -63,6 +74,7 @@ class Wal:
 
             self.ref, self.hidden_ref = choose_log(repository)
         self._environ = environ or {}
+        self._notice = notice
         self._config: GitConfig | None = None
         self._dialect: Dialect | None = None
 
@@ -87,7 +99,8 @@ class Wal:
             return GRIT
         from grit.git.detection import detect_dialect
 
-        self._dialect = detect_dialect(self.repository, self.ref, head)
+        known = head
+        self._dialect = self._whole(lambda: detect_dialect(self.repository, self.ref, known))
         return self._dialect
 
     def head(self) -> str | None:
@@ -109,9 +122,66 @@ class Wal:
         """
         if head == old:
             return iter(())
+        return self._read(head, old, known)
+
+    def _read(self, head: str, old: str | None, known: Known | None) -> Iterator[Blob]:
         from grit.git.log_reader import read_log
 
-        return read_log(self.repository, head, old, known)
+        for attempt in range(HEALS_MAX):
+            healed = False
+            try:
+                for blob in read_log(self.repository, head, old, known):
+                    if blob.data is None and not healed and self._worth_another(attempt):
+                        healed = True  # what was delivered comes twice, as after any damage
+                        break
+                    yield blob
+            except WalDamaged:
+                if not self._worth_another(attempt):
+                    raise
+                continue
+            if not healed:
+                return
+
+    def heal(self) -> int:
+        """Put back what a collection of git took while it was new; return how many objects.
+
+        Tells of it. Never fails.
+        """
+        from grit.git.kept import restore
+
+        return self._tell(restore(self.repository))
+
+    def tidy(self) -> None:
+        """Forget second names that are no longer needed. Never fails."""
+        from grit.git.kept import tidy
+
+        self._tell(tidy(self.repository))
+
+    def _tell(self, restored: Sequence[str]) -> int:
+        if restored:
+            what = "an object" if len(restored) == 1 else f"{len(restored)} objects"
+            self._notice(f"put back {what} that 'git prune' or 'git gc' took while it was new")
+        return len(restored)
+
+    def _whole(self, work: Callable[[], T]) -> T:
+        """Return what `work` does; again, when an object was missing that could be put back."""
+        attempt = 0
+        while True:
+            try:
+                return work()
+            except WalDamaged:
+                if not self._worth_another(attempt):
+                    raise
+                attempt += 1
+
+    def _worth_another(self, attempt: int) -> bool:
+        """Heal; return whether what failed for damage may go well now."""
+        from grit.git.kept import is_empty
+
+        if attempt + 1 >= HEALS_MAX:
+            return False
+        # Another process may have put it back just before.
+        return self.heal() > 0 or (attempt == 0 and not is_empty(self.repository))
 
     def join(self, theirs: str, notices: list[str]) -> str | None:
         """Move the log forward to a head that holds `theirs` too; return how, None when it did.
@@ -120,6 +190,9 @@ class Wal:
         Raises HeadMoved when another writer was faster,
         WalDamaged when `theirs` is not a log or cannot be compared, IoFailed, Busy, GitFailed.
         """
+        return self._whole(lambda: self._join(theirs, notices))
+
+    def _join(self, theirs: str, notices: list[str]) -> str | None:
         from grit.git.joins import check_is_log, standing, write_join
 
         old = self.head()
@@ -131,6 +204,7 @@ class Wal:
         if how in ("same", "ahead"):
             return None
         check_is_log(self.repository, theirs)
+        self._keep_fetched(theirs, old)
         new = theirs if old is None or how == "behind" else write_join(self, old, theirs)
         moved = swap_ref(
             self.repository,
@@ -143,11 +217,23 @@ class Wal:
         )
         if not moved:
             raise HeadMoved("another writer moved the log; try again")
+        self._look_after([new])
         self.sync_ref()
         self._dialect = None
         if old is None:
             return "adopted"
         return "joined" if how == "apart" else "forwarded"
+
+    def _keep_fetched(self, theirs: str, old: str | None) -> None:
+        from grit.git.fetched import keep_fetched
+        from grit.git.joins import HeadIncomplete
+
+        if not keep_fetched(self.repository, theirs, old, self.config.shared_mode):
+            raise HeadIncomplete(
+                f"objects of {theirs[:12]} are gone again: a 'git prune' or 'git gc' beside the "
+                "fetch took them; 'grit sync' fetches them again",
+                object=theirs,
+            )
 
     def append(
         self,
@@ -217,7 +303,14 @@ class Wal:
         )
         if not moved:
             raise HeadMoved("another writer moved the log; try again")
-        return Appended(head, tuple(journal), tuple(notices), self.sync_ref())
+        self._look_after(writer.keeper.oids)
+        durable = self.sync_ref()
+        return Appended(head, tuple(journal), tuple(notices), durable, writer.keeper.begun)
+
+    def _look_after(self, oids: Sequence[str]) -> None:
+        from grit.git.kept import look_after
+
+        self._tell(look_after(self.repository, oids))
 
     def sync_ref(self) -> bool:
         """Make the ref's name durable too, where objects are; False when that fails."""
@@ -245,6 +338,12 @@ class Wal:
         head = self.head()
         if head is None:
             return None
+        found = self._attachment(head, sha256_hex)
+        if found is None and self.heal():
+            found = self._attachment(head, sha256_hex)
+        return found
+
+    def _attachment(self, head: str, sha256_hex: str) -> bytes | None:
         import hashlib
 
         from grit.git.catfile import CatFile
@@ -270,13 +369,21 @@ class Wal:
 
         if is_loose_ancestor(self.repository, head, old):
             return True
-        return not run(self.repository.git_dir, "merge-base", "--is-ancestor", old, head).status
+        words = ("merge-base", "--is-ancestor", old, head)
+        done = run(self.repository.git_dir, *words)
+        for attempt in range(HEALS_MAX):
+            # A commit that is missing is told in words, and not by the status of every git.
+            if done.status == 0 or not done.stderr or not self._worth_another(attempt):
+                break
+            done = run(self.repository.git_dir, *words)
+        return done.status == 0
 
     def missing_objects(self, head: str) -> list[str]:
         """Return the ids of the log's objects that are missing or broken (for doctor)."""
         from grit.git.log_reader import missing_objects
 
-        return missing_objects(self.repository, head)
+        found = missing_objects(self.repository, head)
+        return missing_objects(self.repository, head) if found and self.heal() else found
 
 
 def _checked(attachments: Mapping[str, bytes]) -> Mapping[str, bytes]:

@@ -69,6 +69,8 @@ def append_events(
         workspace.ports.later(show)
     else:
         show()
+    if appended.untidy:
+        workspace.ports.later(wal.tidy)
     _invite_gc(workspace)
     return appended.head
 

@@ -55,6 +55,7 @@ def diagnose(workspace: Workspace, *, fix: bool = False, thorough: bool = False)
     `thorough` also builds a second view from the log and compares every row. Nothing that is
     wrong with the clone is raised: it is in the checks.
     """
+    _heal(workspace)
     found = _examine(workspace, thorough=thorough)
     if not fix or all(check.status == "ok" for check in found):
         return Diagnosis(found, [])
@@ -94,6 +95,14 @@ def check_log(workspace: Workspace, *, signatures: bool) -> Facts:
     Raises WalDamaged, IoFailed or GitFailed when its ref cannot be read.
     """
     return survey(workspace, workspace.wal.head(), signatures=signatures)
+
+
+def _heal(workspace: Workspace) -> None:
+    """Put back new objects that a collection took: no check is to find what mends itself."""
+    try:
+        workspace.wal.heal()
+    except (GritError, OSError):
+        return  # the log's ref cannot be read; a check says so
 
 
 def _examine(workspace: Workspace, *, thorough: bool) -> list[Check]:

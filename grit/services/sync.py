@@ -57,7 +57,12 @@ def sync(
     Busy; what was received until then stays.
     """
     session = _Session(workspace, remote, directory)
-    done = session.run(pull=pull, push=push)
+    try:
+        done = session.run(pull=pull, push=push)
+    except WalDamaged:
+        if not (pull and session.fetch_again()):
+            raise
+        done = session.run(pull=pull, push=push)
     if done.pushed:
         from grit.services.snapshot_upkeep import upkeep
 
@@ -197,6 +202,8 @@ class _Session:
         if fetched.failed and refs_below(self._repository, f"{tracking}/").ids:
             # Records of refs below the log, which are gone there, are in the way of its own.
             fetched = self._talk([spec, f"+{ref}/*:{tracking}/*"], prune=True)
+        if fetched.failed and not fetched.missing and self._workspace.wal.heal():
+            fetched = self._talk([spec])
         if fetched.failed is None and self._is_cut():
             fetched = self._talk([spec], whole=True)
             if fetched.failed is None:
@@ -218,7 +225,23 @@ class _Session:
 
         return is_cut(self._repository)
 
-    def _talk(self, specs: list[str], *, prune: bool = False, whole: bool = False) -> Fetched:
+    def fetch_again(self) -> bool:
+        """Fetch the whole log, whatever seems to be here; return whether that was possible.
+
+        For objects that a collection of git took between a fetch and the command that wanted them.
+        """
+        ref = self._workspace.wal.ref
+        spec = f"+{ref}:{tracking_ref(self.remote.tracking, ref)}"
+        if self._talk([spec], again=True).failed:
+            return False
+        self._workspace.notice(
+            f"parts of the log were missing here; it was fetched again from {self.remote.name}"
+        )
+        return True
+
+    def _talk(
+        self, specs: list[str], *, prune: bool = False, whole: bool = False, again: bool = False
+    ) -> Fetched:
         from grit.git.transport import fetch
 
         ports = self._workspace.ports
@@ -226,6 +249,7 @@ class _Session:
             *(self._repository, self.remote.address, specs, ports.environ, ports.progress),
             prune=prune,
             whole=whole,
+            again=again,
             meanwhile=None if self._settled else self._prepare,
         )
         self._tell([*self._untold, *fetched.removed])
@@ -302,16 +326,23 @@ class _Session:
         )
 
     def _push(self, ours: str, theirs: str | None) -> Pushed:
-        from grit.git.transport import push
-
-        ports, remote, ref = self._workspace.ports, self.remote, self._workspace.wal.ref
-        (outcome,) = push(
-            self._repository, remote.address, [Update(ours, ref)], ports.environ, ports.progress
-        )
-        self._tell(outcome.removed)
+        remote, ref = self.remote, self._workspace.wal.ref
+        outcome = self._push_once(ours)
+        if not (outcome.done or outcome.moved) and self._workspace.wal.heal():
+            outcome = self._push_once(ours)
         if outcome.done:
             self._sent = self._count_sent(ours, theirs)
             _record(self._workspace, tracking_ref(remote.tracking, ref), ours)
+        return outcome
+
+    def _push_once(self, ours: str) -> Pushed:
+        from grit.git.transport import push
+
+        ports, update = self._workspace.ports, Update(ours, self._workspace.wal.ref)
+        (outcome,) = push(
+            self._repository, self.remote.address, [update], ports.environ, ports.progress
+        )
+        self._tell(outcome.removed)
         return outcome
 
     def _check_refusal(self, outcome: Pushed, *, pull: bool) -> None:

@@ -51,7 +51,7 @@ class Workspace:
         if self._wal is None:
             from grit.git.wal import Wal
 
-            self._wal = Wal(self.repository, self.ports.environ)
+            self._wal = Wal(self.repository, self.ports.environ, self.notice)
         return self._wal
 
     @property
