@@ -295,9 +295,14 @@ class _Request(Generic[T]):
         """Commit what waits, then decide and append with nobody else at it."""
         workspace = self._workspace
         with workspace.wal.lock(), self._spool.lock():
-            for _ in range(APPEND_RETRIES_MAX):
-                reader = settle(workspace, self._spool)
-                result, transaction = self._decide(reader, None)
+            for attempt in range(APPEND_RETRIES_MAX):
+                try:
+                    reader = settle(workspace, self._spool)
+                    result, transaction = self._decide(reader, None)
+                except ViewDoubt:  # removed meanwhile, say: nothing is stored yet
+                    if attempt + 1 == APPEND_RETRIES_MAX:
+                        raise
+                    continue
                 if not transaction.decided:
                     return result, Written((), reader.head())
                 events, attachments = transaction.events, transaction.attachments
