@@ -1,6 +1,7 @@
 """Damaged, hostile and partial logs: everything readable is read, the rest is reported."""
 
 import os
+import shutil
 import time
 
 import pytest
@@ -39,7 +40,14 @@ def _break(path, how):
 def five(log):
     """A log of five commits: the chunks and the heads."""
     chunks = [log.chunk() for _ in range(5)]
-    return chunks, [log.append(chunk).head for chunk in chunks]
+    heads = [log.append(chunk).head for chunk in chunks]
+    _forget_kept(log)
+    return chunks, heads
+
+
+def _forget_kept(log):
+    """Let the objects be old: while they are new, missing ones come back."""
+    shutil.rmtree(f"{log.wal.repository.grit_dir}/kept")
 
 
 @pytest.mark.parametrize("how", ["missing", "empty", "flipped"])
