@@ -7,6 +7,7 @@ that no collection of git that is still at work can have missed it (spec/wal.md,
 
 import os
 import stat
+import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -91,16 +92,19 @@ class Keeper:
         path = f"{kept}/{int(time.time()) // _PERIOD_S}"
         if _is_folder(path) and _is_folder(kept):
             return path
-        for folder in (self._repository.grit_dir, kept, path):
-            self.begun |= self._make(folder)
+        with suppress(FileExistsError):
+            os.mkdir(self._repository.grit_dir)
+        self._make(kept)
+        self.begun |= self._make(path)
         return path
 
     def _make(self, folder: str) -> bool:
-        if _is_folder(folder):
-            return False
-        if folder != self._repository.grit_dir:
-            with suppress(FileNotFoundError):
-                os.unlink(folder)  # a link leads elsewhere, and a file is none of ours
+        try:
+            if stat.S_ISDIR(os.lstat(folder).st_mode):
+                return False
+            os.unlink(folder)  # a link leads elsewhere, and a file is none of ours
+        except FileNotFoundError:
+            pass
         with suppress(FileExistsError):
             os.mkdir(folder)
             if self._shared_mode:
@@ -122,6 +126,8 @@ def look_after(repository: Repository, oids: Iterable[str]) -> list[str]:
 def absent(repository: Repository, oids: Iterable[str]) -> bool:
     """Return whether any of these is neither loose nor packed here."""
     others = {oid for oid in oids if not _is_loose(repository, oid)}
+    if repository.promisor is not None:
+        return False  # what a partial clone lacks is fetched when it is wanted
     return bool(others) and not others <= set(_packed(repository, others))
 
 
@@ -162,8 +168,11 @@ def tidy(repository: Repository) -> list[str]:
 def _remove(path: str) -> None:
     with suppress(OSError), os.scandir(path) as entries:
         for entry in entries:
-            if _is_oid(entry.name) or entry.name.startswith(_TEMPORARY):
-                os.unlink(entry.path)
+            if not (_is_oid(entry.name) or entry.name.startswith(_TEMPORARY)):
+                continue
+            if sys.platform == "win32":
+                os.chmod(entry.path, 0o666)  # what may not be written may not be removed there
+            os.unlink(entry.path)
     with suppress(OSError):
         os.rmdir(path)
 
@@ -221,6 +230,8 @@ def _packed(repository: Repository, oids: Iterable[str]) -> Iterator[str]:
     """Yield those that git has; when it cannot be asked, none: a second copy does no harm."""
     from grit.git.process import run
 
+    if repository.promisor is not None:
+        return  # to ask there is to fetch
     asked = "".join(f"{oid}\n" for oid in oids).encode()
     try:
         said = run(repository.git_dir, "cat-file", _CHECK, stdin=asked)

@@ -126,30 +126,38 @@ class Wal:
 
     def _read(self, head: str, old: str | None, known: Known | None) -> Iterator[Blob]:
         from grit.git.log_reader import read_log
+        from grit.git.objects import read_loose
 
         for attempt in range(HEALS_MAX):
-            healed = False
+            looked = attempt + 1 == HEALS_MAX
             try:
                 for blob in read_log(self.repository, head, old, known):
-                    if blob.data is None and not healed and self._worth_another(attempt):
-                        healed = True  # what was delivered comes twice, as after any damage
-                        break
+                    if blob.data is None:
+                        back = not looked and blob.oid in self._healed()
+                        # Another process may have been faster.
+                        if back or (attempt == 0 and read_loose(self.repository, blob.oid)):
+                            break  # what was delivered comes twice, as after any damage
+                        looked = True
                     yield blob
+                else:
+                    return
             except WalDamaged:
                 if not self._worth_another(attempt):
                     raise
-                continue
-            if not healed:
-                return
 
     def heal(self) -> int:
         """Put back what a collection of git took while it was new; return how many objects.
 
         Tells of it. Never fails.
         """
+        return len(self._healed())
+
+    def _healed(self) -> list[str]:
         from grit.git.kept import restore
 
-        return self._tell(restore(self.repository))
+        restored = restore(self.repository)
+        self._tell(restored)
+        return restored
 
     def tidy(self) -> None:
         """Forget second names that are no longer needed. Never fails."""
@@ -157,11 +165,10 @@ class Wal:
 
         self._tell(tidy(self.repository))
 
-    def _tell(self, restored: Sequence[str]) -> int:
+    def _tell(self, restored: Sequence[str]) -> None:
         if restored:
             what = "an object" if len(restored) == 1 else f"{len(restored)} objects"
             self._notice(f"put back {what} that 'git prune' or 'git gc' took while it was new")
-        return len(restored)
 
     def _whole(self, work: Callable[[], T]) -> T:
         """Return what `work` does; again, when an object was missing that could be put back."""
