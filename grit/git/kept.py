@@ -265,13 +265,13 @@ def _restore(repository: Repository, oid: str, path: str) -> bool:
 
 def _is_whole(repository: Repository, oid: str, path: str) -> bool:
     """Return whether the file is the object of that id; raises OSError."""
-    from grit.git.objects import hasher_of
+    from grit.git.objects import hash_function
 
     fd = os.open(path, _READ)
     with os.fdopen(fd, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return False
-        inflate, digest = zlib.decompressobj(), hasher_of(repository.object_format)
+        inflate, digest = zlib.decompressobj(), hash_function(repository.object_format)(b"")
         header, count = b"", 0
         try:
             while packed := file.read(_PART_BYTES):
