@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -98,6 +99,8 @@ class Patient:
         return done.stdout.decode().strip()
 
     def loose(self, oid: str) -> Path:
+        """Return where an object lies, and let it be old: a new one that is missing comes back."""
+        shutil.rmtree(self.git_dir / "grit" / "kept", ignore_errors=True)
         return self.git_dir / "objects" / oid[:2] / oid[2:]
 
     def objects(self) -> Sequence[str]:
