@@ -310,7 +310,8 @@ def test_what_is_refused_on_a_waiting_write_is_decided_when_that_is_stored(
     lock.release()
     finish(two)
     assert two.acknowledged() == ["1"]
-    row = refresh(opened(folder)).summary(check(folder)[-1].issue_id)
+    last = check(folder)[-1].issue_id
+    row = refresh(opened(folder)).summary(last)
     assert row is not None
     assert row.state == "closed"
 
@@ -436,6 +437,7 @@ def test_a_stored_write_is_no_failure_when_the_head_cannot_be_read_after_it(
     written = create(workspace, "after")
     monkeypatch.undo()
     assert written.head == workspace.wal.head()
+    workspace.close()
     assert titles(check(folder)) == ["after", "before", "first"]
     assert heard == [f"stored; the log's head cannot be told ({error.message})"]
 
@@ -457,5 +459,6 @@ def test_a_stored_write_is_no_failure_when_grit_itself_cannot_be_read(
     with monkeypatch.context() as patch:
         patch.setattr(builtins, "__import__", fail)
         create(workspace, "second")
+    workspace.close()
     assert titles(check(folder)) == ["first", "second"]
     assert [line.partition(";")[0] for line in heard] == ["stored", "stored"]
