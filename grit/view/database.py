@@ -6,6 +6,7 @@ from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 import lmdb
 
@@ -46,7 +47,8 @@ _FULL: Final = (lmdb.ReadersFullError, lmdb.TlsFullError)
 class Database:
     """One view directory. Opens nothing until it is used, and reopens after a fork or a rebuild.
 
-    One process opens one view through one Database at a time (LMDB's rule).
+    One process opens one view through one Database at a time (LMDB's rule): who opens it closes
+    it for the one before, unless that is in the middle of a read or a write.
     """
 
     def __init__(self, directory: str, *, map_bytes: int = MAP_BYTES) -> None:
@@ -326,6 +328,9 @@ class Database:
 
     def _open(self, directory: str, inode: int) -> None:
         self.close()
+        other = _OPENED.get(directory)
+        if other is not None and not (other._reads or other._lock.held):
+            other.close()  # it opens the view again when it is used again
         building = directory == self._build_path
         size_bytes = 0 if building else os.stat(self._data_path).st_size
         writable = os.access(directory, os.W_OK)
@@ -352,6 +357,7 @@ class Database:
                 self._damaged_inode = inode
             raise _told(error, "opened") from error
         self._inode, self._pid = inode, os.getpid()
+        _OPENED[directory] = self
         self.openings += 1
 
     def _build(self) -> Iterator[None]:
@@ -393,3 +399,7 @@ def _told(error: lmdb.Error, what: str) -> ViewDoubt | Busy | IoFailed:
     if isinstance(error, _FULL):
         return Busy(f"busy: too many processes read the view at once ({error})")
     return IoFailed(f"the view cannot be {what}: {error}")
+
+
+_OPENED: Final[WeakValueDictionary[str, Database]] = WeakValueDictionary()
+"""Who has opened a directory last, in this process."""

@@ -118,6 +118,21 @@ def test_what_is_asked_inside_a_read_is_of_the_same_moment(database: Database) -
     assert reader.head() == "later"
 
 
+def test_two_that_open_one_view_take_turns(database: Database) -> None:
+    """LMDB lets a process open a file once: neither is refused, and nothing is rebuilt."""
+    inode = _inode(database)
+    other = Database(database.directory)
+    for one in (database, other, database, other):
+        assert ViewReader(one).head() == HEAD
+    with writing(other) as writer:
+        writer.apply((), "other")
+    assert ViewReader(database).head() == "other"
+    assert _inode(database) == inode
+    with ViewReader(database).at_once(), pytest.raises(IoFailed, match="already open"):
+        ViewReader(other).head()
+    other.close()
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracker of 500 issues with ten events each."""
@@ -173,6 +188,11 @@ with lmdb.open(sys.argv[1], readonly=True):
 """
 
 
+def _started(code: str, database: Database) -> "subprocess.Popen[bytes]":
+    words = [sys.executable, "-c", code, database.directory]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
 @pytest.fixture
 def crowd(database: Database) -> "Iterator[subprocess.Popen[bytes]]":
     """A process that is all the readers that there is room for, beside one that has the file open.
@@ -180,15 +200,9 @@ def crowd(database: Database) -> "Iterator[subprocess.Popen[bytes]]":
     When nobody has it open LMDB begins a new table by itself.
     """
     database.close()
-    keeper, holder = (
-        subprocess.Popen(
-            [sys.executable, "-c", code, database.directory],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        for code in (_KEEP, _HOLD)
-    )
+    keeper = _started(_KEEP, database)
     assert keeper.stdout is not None and keeper.stdout.readline() == b"open\n"
+    holder = _started(_HOLD, database)
     assert holder.stdout is not None and int(holder.stdout.readline()) > 100
     yield holder
     for process in (holder, keeper):
@@ -219,11 +233,7 @@ def test_readers_that_were_killed_are_cleared_by_who_has_it_open(database: Datab
     """The slots are taken back, and nothing else is touched."""
     assert ViewReader(database).head() == HEAD
     inode = _inode(database)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, database.directory],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    holder = _started(_HOLD, database)
     assert holder.stdout is not None and int(holder.stdout.readline()) > 100
     with pytest.raises(Busy, match="too many processes"):
         ViewReader(database).head()
