@@ -133,25 +133,20 @@ def _run(command: str, path: str, environ: Mapping[str, str]) -> int:
 def editor_command(environ: Mapping[str, str]) -> str:
     """Return the editor as git chooses it: GIT_EDITOR, core.editor, VISUAL, EDITOR, its default.
 
-    Raises InvalidArgs where git knows of none, as on a dumb terminal.
+    What the repository's own configuration names does not count (decision 0026). Raises
+    InvalidArgs where git knows of none, as on a dumb terminal.
     """
-    import subprocess
+    if environ.get("GIT_EDITOR"):
+        return environ["GIT_EDITOR"]
+    from grit.git.gitconfig import default_program, user_value
 
-    with suppress(OSError):
-        asked = subprocess.run(
-            ["git", "var", "GIT_EDITOR"],
-            env=dict(environ),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        if asked.returncode == 0 and asked.stdout.strip():
-            return asked.stdout.strip()
-    for name in ("GIT_EDITOR", "VISUAL", "EDITOR"):
-        if environ.get(name):
-            return environ[name]
-    raise InvalidArgs("no editor is known: set EDITOR, or use --body or --body-file")
+    found = user_value("core.editor", environ)
+    if not found and environ.get("TERM", "dumb") != "dumb":
+        found = environ.get("VISUAL")
+    found = found or environ.get("EDITOR") or default_program("GIT_EDITOR", environ)
+    if not found:
+        raise InvalidArgs("no editor is known: set EDITOR, or use --body or --body-file")
+    return found
 
 
 def _discard(path: str) -> None:

@@ -216,27 +216,21 @@ def _chain(head: list[str], rest: Iterator[str]) -> Iterator[str]:
 
 
 def pager_command(environ: Mapping[str, str]) -> str:
-    """Return the pager as git chooses it, GRIT_PAGER before all; "" where none is wanted."""
+    """Return the user's pager, GRIT_PAGER before what git would choose; "" where none is wanted.
+
+    What the repository's own configuration names does not count (decision 0026).
+    """
     chosen = environ.get("GRIT_PAGER")
     if chosen is None:
         chosen = environ.get("GIT_PAGER")
     if chosen is None:
-        import subprocess
+        from grit.git.gitconfig import default_program, user_value
 
-        try:
-            asked = subprocess.run(
-                ["git", "var", "GIT_PAGER"],
-                env=dict(environ),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-            chosen = asked.stdout.strip() if asked.returncode == 0 else None
-        except OSError:
-            chosen = None
-    if chosen is None:
-        chosen = environ.get("PAGER", "less")
+        chosen = user_value("core.pager", environ)
+        if chosen is None:
+            chosen = environ.get("PAGER")
+        if chosen is None:
+            chosen = default_program("GIT_PAGER", environ) or "less"
     return "" if chosen.strip() == "cat" else chosen.strip()
 
 

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from grit.git.process import output
+from grit.core.errors import GitFailed, IoFailed
+from grit.git.process import output, run
 from grit.git.repository import Repository
 
 _FALSE: Final = frozenset({"false", "no", "off", "0", ""})
@@ -113,6 +114,8 @@ class Remembered(NamedTuple):
 
 remembered: Remembered | None = None
 """Set in a warm process alone: a git process takes longer than the rest of a small command."""
+_OF_THE_USER: Final = frozenset({"system", "global", "command"})
+"""Scopes of git's configuration that no repository brings along."""
 _FIXED_INCLUDES: Final = ("include.path", "includeif.gitdir:", "includeif.gitdir/i:")
 _SETTLED_NS: Final = 2_000_000_000
 """A file that was written just before it was read may be written again within the same tick."""
@@ -128,6 +131,34 @@ def load_git_config(repository: Repository, environ: Mapping[str, str] | None = 
         return kept.config
     listed = output(repository.git_dir, "config", "--list", "-z")
     return _collect(listed.decode(errors="surrogateescape").split("\0"))
+
+
+def user_value(key: str, environ: Mapping[str, str]) -> str | None:
+    """Return what the user's own configuration says of a key, as it is read in this folder.
+
+    The repository's configuration does not count, nor what it includes. None where nothing is
+    said, or git fails.
+    """
+    try:
+        asked = run(None, "config", "--show-scope", "-z", "--get-all", key, environ=environ)
+    except (GitFailed, IoFailed):
+        return None
+    words = asked.stdout.decode(errors="replace").split("\0") if asked.status == 0 else []
+    pairs = zip(words[:-1:2], words[1::2], strict=False)
+    return next((value for scope, value in reversed([*pairs]) if scope in _OF_THE_USER), None)
+
+
+def default_program(variable: str, environ: Mapping[str, str]) -> str | None:
+    """Return the program that git would start where there is no repository, or None.
+
+    `variable`: GIT_PAGER or GIT_EDITOR.
+    """
+    try:
+        asked = run(os.devnull, "var", variable, environ=environ)
+    except (GitFailed, IoFailed):
+        return None
+    found = asked.stdout.decode(errors="replace").strip()
+    return found if asked.status == 0 and found else None
 
 
 def remember(repository: Repository, environ: Mapping[str, str]) -> Remembered | None:

@@ -150,19 +150,32 @@ def test_without_a_terminal_no_editor_opens(tmp_path: Path) -> None:
 
 
 def test_editor_is_chosen_as_git_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """GIT_EDITOR, core.editor, VISUAL, EDITOR, in this order; none on a dumb terminal."""
+    """GIT_EDITOR, the user's core.editor, VISUAL, EDITOR; none on a dumb terminal.
+
+    What the repository's own configuration names does not count.
+    """
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     monkeypatch.chdir(tmp_path)
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
     environ["TERM"] = "xterm"
     assert editor_command({**environ, "EDITOR": "four"}) == "four"
     assert editor_command({**environ, "VISUAL": "three", "EDITOR": "four"}) == "three"
-    subprocess.run(["git", "config", "core.editor", "two"], check=True)
+    subprocess.run(["git", "config", "core.editor", "evil"], check=True)
+    assert editor_command({**environ, "EDITOR": "four"}) == "four"
+    assert editor_command(environ) not in ("evil", "")
+    subprocess.run(["git", "config", "--global", "core.editor", "two"], check=True, env=environ)
     assert editor_command({**environ, "VISUAL": "three"}) == "two"
     assert editor_command({**environ, "GIT_EDITOR": "one", "VISUAL": "three"}) == "one"
     assert editor_command({"PATH": "/nowhere", "EDITOR": "four"}) == "four"
     with pytest.raises(InvalidArgs, match="no editor is known"):
         editor_command({"PATH": "/nowhere"})
+    assert editor_command({**environ, "TERM": "dumb"}) == "two"
+    os.unlink(tmp_path / ".gitconfig")
+    assert (
+        editor_command({**environ, "TERM": "dumb", "VISUAL": "three", "EDITOR": "four"}) == "four"
+    )
+    with pytest.raises(InvalidArgs, match="no editor is known"):
+        editor_command({**environ, "TERM": "dumb", "VISUAL": "three"})
 
 
 def test_clean_text_keeps_what_is_the_users() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from grit.cli.progress import ProgressBar
 from grit.cli.terminal import Terminal, absolute_time, pager_command, relative_time
+from grit.git import gitconfig
 
 NOW_MS = 1_800_000_000_000
 DAY_MS = 86_400_000
@@ -181,17 +182,65 @@ Terminal().write(failing())
 
 
 def test_pager_is_chosen_as_git_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """GRIT_PAGER, GIT_PAGER, core.pager, PAGER, in this order."""
+    """GRIT_PAGER, GIT_PAGER, the user's core.pager, PAGER, in this order."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     monkeypatch.chdir(tmp_path)
-    environ = {**PATH, "HOME": str(tmp_path)}
+    environ = {**PATH, "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
     assert pager_command({**environ, "PAGER": "three"}) == "three"
-    subprocess.run(["git", "config", "core.pager", "two"], check=True)
+    subprocess.run(["git", "config", "--global", "core.pager", "two"], check=True, env=environ)
     assert pager_command({**environ, "PAGER": "three"}) == "two"
     assert pager_command({**environ, "GIT_PAGER": "one", "PAGER": "three"}) == "one"
     assert pager_command({**environ, "GRIT_PAGER": "zero", "GIT_PAGER": "one"}) == "zero"
     assert pager_command({"PATH": "/nowhere", "PAGER": "three"}) == "three"
     assert pager_command({"PATH": "/nowhere"}) == "less"
+
+
+@pytest.mark.parametrize("place", ["local", "include", "worktree"])
+def test_pager_of_the_repository_does_not_count(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a repository brings along starts nothing; what the user says for it does."""
+    environ = {**PATH, "HOME": str(tmp_path / "home"), "GIT_CONFIG_NOSYSTEM": "1"}
+    here = tmp_path / "here"
+    (tmp_path / "home").mkdir()
+    (tmp_path / "more").write_text("[core]\npager = evil\n")
+    (tmp_path / "own").write_text("[core]\npager = own\n")
+    git = ["git", "-C", str(here), "config"]
+    subprocess.run(["git", "init", "-q", str(here)], check=True)
+    if place == "include":
+        subprocess.run([*git, "include.path", str(tmp_path / "more")], check=True)
+    else:
+        subprocess.run([*git, "extensions.worktreeConfig", "true"], check=True)
+        subprocess.run([*git, f"--{place}", "core.pager", "evil"], check=True)
+    monkeypatch.chdir(here)
+    default = subprocess.run(
+        ["git", "var", "GIT_PAGER"], env=environ, cwd="/", capture_output=True, text=True
+    )
+    assert pager_command(environ) == default.stdout.strip()
+    assert pager_command({**environ, "PAGER": "three"}) == "three"
+    condition = f"includeIf.gitdir:{here}/.path"
+    words = ["git", "config", "--global", condition, str(tmp_path / "own")]
+    subprocess.run(words, check=True, env=environ)
+    assert pager_command({**environ, "PAGER": "three"}) == "own"
+
+
+def test_pager_costs_one_process_at_most_where_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """None where a variable decides, one where the configuration is asked."""
+    started: list[tuple[str, ...]] = []
+    run = gitconfig.run
+
+    def count(*words: str, **more: Mapping[str, str]) -> object:
+        started.append(words)
+        return run(*words, **more)
+
+    monkeypatch.setattr(gitconfig, "run", count)
+    environ = {**PATH, "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+    assert pager_command({**environ, "GIT_PAGER": "one"}) == "one"
+    assert not started
+    assert pager_command({**environ, "PAGER": "three"}) == "three"
+    assert len(started) == 1
 
 
 def test_reader_of_a_pipe_that_goes_away_is_no_error() -> None:
