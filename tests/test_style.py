@@ -105,8 +105,12 @@ SHELLS = ("cli", "daemon", "launch.py", "__main__.py")
     "path", [p for p in PACKAGE if p.relative_to(TOP).parts[1] not in SHELLS], ids=_name
 )
 def test_library_code_neither_prints_nor_exits(path: Path) -> None:
-    """Principle 7: only the shells print, exit or read the environment."""
-    assert _talk(path) == []
+    """Principle 7: only the shells print, exit or read the environment.
+
+    Whoever starts git hands the environment on, and adds to it.
+    """
+    allowed = ["os.environ"] if _name(path) == "grit/git/process.py" else []
+    assert [found.partition(": ")[2] for found in _talk(path)] == allowed
 
 
 @pytest.mark.parametrize("path", TESTS, ids=_name)

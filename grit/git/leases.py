@@ -9,6 +9,7 @@ from grit.core.errors import GitFailed, InvalidLease, WalDamaged
 from grit.core.lease import LOCK_NAME_CHARS, Lease, encode_lock, parse_lock
 from grit.core.limits import LABEL_CHARS_MAX
 from grit.git.catfile import CatFile, read_small
+from grit.git.log_reader import absent_objects
 from grit.git.objects import commit_links, tree_entries
 from grit.git.process import run
 from grit.git.refs import read_ref, remove_ref, swap_ref
@@ -49,7 +50,8 @@ def locks_folder(wal: Wal) -> str:
 def list_locks(wal: Wal) -> list[LockRef]:
     """Return every lock ref, here and recorded from remotes, malformed ones too.
 
-    Raises GitFailed when the refs cannot be listed.
+    Raises GitFailed when the refs cannot be listed, or a partial clone left out what they hold: a
+    lease that cannot be read must not count as none.
     """
     locks = _listed(wal)
     if any(lock.broken and lock.oid for lock in locks) and wal.heal():
@@ -205,6 +207,10 @@ def _read_lock(
         return lock._replace(problem="its name is none of a lock")
     content = _content(repository, objects, commit)
     if content is None:
+        if repository.promisor is not None and absent_objects(repository, [oid], walk=False):
+            raise GitFailed(
+                f"this partial clone lacks what {ref} holds; 'grit lock status --remote' fetches it"
+            )
         return lock._replace(problem=f"its commit holds no {LOCK_FILE}")
     try:
         return lock._replace(lease=parse_lock(content, name))

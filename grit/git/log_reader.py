@@ -5,7 +5,7 @@ Git proposes which commits there are and delivers objects; what a log holds is d
 
 from binascii import unhexlify
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -169,14 +169,14 @@ def _cut_off(oid: str) -> GitFailed:
 
 def _missing_commit(repository: Repository, oid: str) -> GitFailed | WalDamaged:
     if repository.promisor is not None:
-        return left_out(oid)
+        return _left_out(oid)
     return WalDamaged(f"commit {oid} of the log is missing or broken; head unchanged", object=oid)
 
 
-def left_out(oid: str) -> GitFailed:
-    """Return the error of a log of which a partial clone left something out."""
+def _left_out(oid: str) -> GitFailed:
     return GitFailed(
-        "this partial clone lacks objects of the log; 'grit sync' fetches them", object=oid
+        "this partial clone lacks objects of the log; 'grit sync' fetches what is missing",
+        object=oid,
     )
 
 
@@ -198,7 +198,7 @@ class _Chunks:
         for answer in read_ahead(self._repository, self._following, CHUNK_BYTES_MAX):
             (oid, what), kind, content, problem = answer
             if problem == "missing" and partial:
-                raise left_out(oid)
+                raise _left_out(oid)
             if isinstance(what, bytes):
                 yield _blob(answer, what.decode(errors="replace"))
             elif problem == "too large":
@@ -256,9 +256,7 @@ def missing_objects(repository: Repository, head: str) -> list[str]:
 
     Reads the whole log: git lists a broken object like a whole one.
     """
-    done = run(repository.git_dir, "rev-list", "--objects", "--missing=print", head, "--")
-    lines = done.stdout.split(b"\n") if done.status == 0 else []
-    found = [line[1:].decode() for line in lines if line.startswith(b"?")]
+    found = absent_objects(repository, [head])
     if found:
         return found
     try:
@@ -266,6 +264,29 @@ def missing_objects(repository: Repository, head: str) -> list[str]:
         return [blob.oid for blob in _Chunks(repository, {}).read(trees) if is_broken(blob)]
     except WalDamaged as error:
         return [str(error.details["object"])]
+
+
+def absent_objects(
+    repository: Repository, heads: Sequence[str], old: str | None = None, *, walk: bool = True
+) -> list[str]:
+    """Return the ids of objects that these commits need and the repository lacks.
+
+    `old`: what it needs is there. Without `walk` their ancestors do not count. Below a tree that
+    is absent nothing more is known; nothing is fetched. Empty where a commit is absent.
+    """
+    words = (*(() if walk else ("--no-walk",)), "--stdin")
+    commits = [*heads, *(() if old is None else (f"^{old}",)), ""]
+    arguments = ("rev-list", "--objects", "--missing=print", *words)
+    done = run(repository.git_dir, *arguments, stdin="\n".join(commits).encode())
+    lines = done.stdout.split(b"\n") if done.status == 0 else []
+    return [line[1:].decode() for line in lines if line.startswith(b"?")]
+
+
+def check_fetched(repository: Repository, head: str, old: str | None = None) -> None:
+    """Raise GitFailed when a partial clone has left out objects of the log: only sync fetches."""
+    missing = absent_objects(repository, [head], old) if repository.promisor is not None else []
+    if missing:
+        raise _left_out(missing[0])
 
 
 def find_attachment(repository: Repository, head: str, sha256_hex: str) -> Iterator[str]:

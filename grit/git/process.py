@@ -1,8 +1,11 @@
-"""Running the git program: plumbing only, with everything that could run foreign code off.
+"""Starting the git program: the only place that does (spec/wal.md, Repositories).
 
-Raises GitFailed when git is missing or refuses (spec/wal.md, Repositories).
+A git that reads, checks or writes here is guarded: nothing that the repository's configuration
+names can run. One that talks to a remote, because the user asked for that, is the user's git as
+it is. Raises GitFailed when git is missing or refuses.
 """
 
+import os
 import sys
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
@@ -15,14 +18,28 @@ if TYPE_CHECKING:
 
     from grit.git.repository import Repository
 
-SAFE_FLAGS: Final = (
+_ALWAYS: Final = (
+    "git",
     "--no-replace-objects",
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    "core.hooksPath=/dev/null",
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "hook.reference-transaction.enabled=false"),
 )
-"""No replaced objects: the log is what its ids say. No hook and no monitor is ever started."""
+"""No replaced objects: the log is what its ids say. No hook and no monitor is ever started; the
+last of these is for hooks that a newer git finds in its configuration, not in a folder."""
+_GUARDED: Final = (*_ALWAYS, "-c", "core.commitGraph=false")
+"""A commit-graph is a cache beside the objects, and a shipped one could leave commits out."""
+GUARD: Final = {
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "/",
+    "GIT_GRAFT_FILE": f"{os.devnull}/none",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+}
+"""What keeps git from fetching objects that a partial clone lacks. One that does not know the
+first starts a `git fetch` for them, which the second ends before anything else is
+started: no transport has that name, and no file could be the helper `git-remote-/`. Grafts would
+give commits other parents, like replaced objects. Nothing asks, and no index is refreshed."""
 
 
 class Finished(NamedTuple):
@@ -38,7 +55,8 @@ class Finished(NamedTuple):
         lines = self.stderr.decode(errors="replace").strip().splitlines()
         if not lines:
             return f"git ended with status {self.status}"
-        return lines[0].removeprefix("fatal: ").removeprefix("error: ")
+        first = next((line for line in lines if not line.startswith("warning: ")), lines[0])
+        return first.removeprefix("fatal: ").removeprefix("error: ")
 
 
 def run(
@@ -48,28 +66,24 @@ def run(
     directory: str | None = None,
     environ: "Mapping[str, str] | None" = None,
 ) -> Finished:
-    """Run one git command to its end and return its status and output.
+    """Run one guarded git command to its end and return its status and output.
 
     Raises GitFailed when the program is missing, IoFailed when no process can be started.
     """
-    import subprocess
+    from subprocess import PIPE
 
-    try:
-        done = subprocess.run(
-            _command(git_dir, arguments),
-            input=stdin,
-            capture_output=True,
-            check=False,
-            cwd=directory,
-            env=None if environ is None else dict(environ),
-        )
-    except OSError as error:
-        raise _not_started(error) from error
-    return Finished(done.returncode, done.stdout, done.stderr)
+    process = _launch(git_dir, arguments, environ, stdin=PIPE, stderr=PIPE, directory=directory)
+    with process:
+        try:
+            stdout, stderr = process.communicate(stdin)
+        except BaseException:
+            process.kill()
+            raise
+    return Finished(process.returncode, stdout, stderr)
 
 
 def output(git_dir: str, *arguments: str, stdin: bytes = b"") -> bytes:
-    """Run one git command and return what it printed; raises GitFailed when it fails."""
+    """Run one guarded git command and return what it printed; raises GitFailed when it fails."""
     done = run(git_dir, *arguments, stdin=stdin)
     if done.status != 0:
         raise GitFailed(f"git {arguments[0]} failed: {done.reason}", git_status=done.status)
@@ -77,22 +91,11 @@ def output(git_dir: str, *arguments: str, stdin: bytes = b"") -> bytes:
 
 
 def start(git_dir: str, *arguments: str, stdin: int | IO[bytes] | None) -> "Popen[bytes]":
-    """Start a git command whose output is read as it comes; its complaints are dropped.
+    """Start a guarded git command whose output is read as it comes; its complaints are dropped.
 
     Raises GitFailed when the program is missing, IoFailed when no process can be started.
     """
-    import subprocess
-
-    try:
-        return subprocess.Popen(
-            _command(git_dir, arguments),
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=1 << 17,
-        )
-    except OSError as error:
-        raise _not_started(error) from error
+    return _launch(git_dir, arguments, stdin=stdin, buffer_bytes=1 << 17)
 
 
 def start_talking(
@@ -100,29 +103,30 @@ def start_talking(
     arguments: tuple[str, ...],
     environ: "Mapping[str, str]",
     *,
+    stdin: int | IO[bytes] | None = None,
     detached: bool = False,
     reports: bool = True,
 ) -> "Popen[bytes]":
     """Start a git command that talks to a remote, from where relative addresses are meant.
 
-    `reports`: its standard output is wanted. `detached`: without a terminal, so that nothing can
-    ask for a password there.
+    Only for what the user asked to talk: programs that the configuration names may run.
+    `stdin`: what it reads, nothing by default. `reports`: its standard output is wanted.
+    `detached`: without a terminal, so that nothing can ask for a password there.
     Raises GitFailed when the program is missing, IoFailed when no process can be started.
     """
-    import subprocess
+    from subprocess import DEVNULL, PIPE
 
-    try:
-        return subprocess.Popen(
-            _command(repository.git_dir, arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if reports else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=repository.worktree or repository.git_dir,
-            env=dict(environ),
-            start_new_session=detached,
-        )
-    except OSError as error:
-        raise _not_started(error) from error
+    return _launch(
+        repository.git_dir,
+        arguments,
+        environ,
+        talking=True,
+        stdin=DEVNULL if stdin is None else stdin,
+        stdout=PIPE if reports else DEVNULL,
+        stderr=PIPE,
+        directory=repository.worktree or repository.git_dir,
+        detached=detached,
+    )
 
 
 def end_detached(process: "Popen[bytes]") -> None:
@@ -145,29 +149,48 @@ def end_detached(process: "Popen[bytes]") -> None:
 
 
 def start_detached(git_dir: str, *arguments: str) -> None:
-    """Start a git command that nobody waits for and that outlives this process."""
-    import subprocess
+    """Start a guarded git command that nobody waits for and that outlives this process."""
+    from subprocess import DEVNULL
 
-    try:
-        process = subprocess.Popen(
-            _command(git_dir, arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd=git_dir,
-        )
-    except OSError as error:
-        raise _not_started(error) from error
+    process = _launch(
+        git_dir, arguments, stdin=DEVNULL, stdout=DEVNULL, directory=git_dir, detached=True
+    )
     process.returncode = 0  # it is nobody's child to wait for: no warning when it is collected
 
 
-def _command(git_dir: str | None, arguments: tuple[str, ...]) -> list[str]:
-    place = [] if git_dir is None else [f"--git-dir={git_dir}"]
-    return ["git", *SAFE_FLAGS, *place, *arguments]
+def _launch(
+    git_dir: str | None,
+    arguments: tuple[str, ...],
+    environ: "Mapping[str, str] | None" = None,
+    *,
+    talking: bool = False,
+    stdin: int | IO[bytes] | None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    directory: str | None = None,
+    detached: bool = False,
+    buffer_bytes: int = -1,
+) -> "Popen[bytes]":
+    """Start git, guarded unless it is `talking`; standard output is a pipe, errors are dropped.
 
+    The output is never a terminal, so that git starts no pager.
+    """
+    import subprocess
 
-def _not_started(error: OSError) -> GitFailed | IoFailed:
-    if isinstance(error, FileNotFoundError) and error.filename == "git":
-        return GitFailed("the git program was not found; install git and try again")
-    return IoFailed(f"git could not be started: {error.strerror}", errno=error.errno)
+    place = () if git_dir is None else (f"--git-dir={git_dir}",)
+    around = os.environ if environ is None else environ
+    try:
+        return subprocess.Popen(
+            [*(_ALWAYS if talking else _GUARDED), *place, *arguments],
+            bufsize=buffer_bytes,
+            stdin=stdin,
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            stderr=subprocess.DEVNULL if stderr is None else stderr,
+            cwd=directory,
+            env=dict(around) if talking else {**around, **GUARD},
+            start_new_session=detached,
+        )
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and error.filename == "git":
+            raise GitFailed("the git program was not found; install git and try again") from error
+        raise IoFailed(f"git could not be started: {error.strerror}", errno=error.errno) from error

@@ -154,6 +154,42 @@ def fetch(
     return Fetched(words, talk.missing, removed=talk.removed)
 
 
+def fetch_objects(
+    repository: Repository,
+    remote: str,
+    ids: Iterable[str],
+    environ: Mapping[str, str],
+    progress: ProgressReporter = SILENT,
+) -> Fetched:
+    """Fetch exactly these objects, and what they need; no ref moves.
+
+    Raises GitFailed when git is missing, IoFailed when no process can be started.
+    """
+    import tempfile
+
+    with tempfile.TemporaryFile() as names:
+        names.writelines(f"{oid}\n".encode() for oid in ids)
+        talk = _talk(
+            repository,
+            (
+                # What is here lacks something: nothing may be concluded from its commits.
+                *("-c", "fetch.negotiationAlgorithm=noop"),
+                "fetch",
+                *_shown(progress),
+                *("--no-tags", "--no-prune", "--no-filter", "--no-auto-maintenance"),
+                *("--no-write-fetch-head", "--recurse-submodules=no", "--refmap="),
+                *("--stdin", "--", remote),
+            ),
+            environ,
+            progress,
+            f"fetching what is missing from {without_credentials(remote)}",
+            lambda: _locks(repository.common_dir, ()),
+            stdin=names,
+        )
+    failed = None if talk.status == 0 else talk.words or _silent_end(talk.status)
+    return Fetched(failed, talk.missing, talk.words, talk.removed)
+
+
 def push(
     repository: Repository,
     remote: str,
@@ -258,17 +294,18 @@ def _talk(
     label: str,
     locks: Callable[[], Iterable[str]],
     meanwhile: Callable[[], None] | None = None,
+    stdin: IO[bytes] | None = None,
 ) -> _Talk:
     """Run git to its end; once more when it met locks, and those of dead processes are removed."""
     # Git's own words are looked at, so they must be in one language; the server's are as they are.
     english = {**environ, "LC_ALL": "C"}
-    talk = _talk_once(repository, arguments, english, progress, label, meanwhile)
+    talk = _talk_once(repository, arguments, english, progress, label, meanwhile, stdin)
     if talk.status == 0 or _LOCKED not in talk.words:
         return talk
     from grit.git.leftovers import clear
 
     removed = tuple(clear(locks()))
-    talk = _talk_once(repository, arguments, english, progress, label)
+    talk = _talk_once(repository, arguments, english, progress, label, stdin=stdin)
     return talk._replace(removed=removed)
 
 
@@ -279,11 +316,14 @@ def _talk_once(
     progress: ProgressReporter,
     label: str,
     meanwhile: Callable[[], None] | None = None,
+    stdin: IO[bytes] | None = None,
 ) -> _Talk:
-    """Run git to its end and report its progress."""
+    """Run git to its end and report its progress; it reads `stdin` from the beginning."""
     # What it reports on its standard output: a fetch nothing, so that nobody has to listen there.
-    reports = arguments[0] != "fetch"
-    process = start_talking(repository, arguments, environ, reports=reports)
+    reports = "--porcelain" in arguments
+    if stdin is not None:
+        stdin.seek(0)
+    process = start_talking(repository, arguments, environ, stdin=stdin, reports=reports)
     assert process.stderr is not None
     said: deque[str] = deque(maxlen=_LINES_MAX)
     progress.start(label)

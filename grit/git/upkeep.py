@@ -19,19 +19,28 @@ def count_sampled_objects(repository: Repository) -> int:
 def invite_gc(repository: Repository, config: GitConfig) -> bool:
     """Start a collection in the background when git itself would; return whether it was started.
 
-    Never waits. Raises GitFailed or IoFailed when git cannot be started.
+    Not where a program would have a say in it: it would not be run. Never waits. Raises GitFailed
+    or IoFailed when git cannot be started.
     """
     limit = config.gc_auto
     if limit <= 0 or count_sampled_objects(repository) <= (limit + 255) // 256:
         return False
-    if os.path.exists(os.path.join(_hooks_dir(repository, config), "pre-auto-gc")):
+    if _has_say(repository, config):
         return False
     start_detached(repository.git_dir, "gc", "--auto", "--quiet")
     return True
 
 
+def _has_say(repository: Repository, config: GitConfig) -> bool:
+    """Return whether somebody named a program that keeps objects, or stops a collection."""
+    if "gc.recentobjectshook" in config.values:
+        return True
+    if any(key.startswith("hook.") and key.endswith(".command") for key in config.values):
+        return True  # whatever its event: git 2.54 names hooks in its configuration
+    return os.path.exists(os.path.join(_hooks_dir(repository, config), "pre-auto-gc"))
+
+
 def _hooks_dir(repository: Repository, config: GitConfig) -> str:
-    """Return the folder of hooks; they are never run, but the user may want a say."""
     configured = config.get("core.hookspath")
     if configured is None:
         return f"{repository.common_dir}/hooks"

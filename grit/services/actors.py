@@ -164,6 +164,7 @@ def adopt_log(workspace: Workspace, added: list[str]) -> str | None:
     from grit.git.tracking import tracking_ref
     from grit.git.transport import fetch
     from grit.services.join import Other, take_in
+    from grit.services.partial import complete_log
     from grit.services.snapshot_upkeep import fetch_newest
 
     wal = workspace.wal
@@ -179,9 +180,10 @@ def adopt_log(workspace: Workspace, added: list[str]) -> str | None:
                 workspace.notice(f"could not ask {remote} for its log: {done.failed}")
         found = read_ref(workspace.repository, tracking)
         if found is not None:
-            other = Other(f"the log of {remote}", found)
-            if take_in(workspace, [other], LOCK_WAIT_MS_MAX):
-                fetch_newest(workspace, find_remote(wal.config, remote))
+            place = find_remote(wal.config, remote)
+            complete_log(workspace, place, [found])
+            if take_in(workspace, [Other(f"the log of {remote}", found)], LOCK_WAIT_MS_MAX):
+                fetch_newest(workspace, place)
                 return remote
     return None
 

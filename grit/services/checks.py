@@ -226,6 +226,8 @@ def _check_objects(workspace: Workspace, head: str | None, facts: Facts) -> Chec
         f"{FIX}, which writes again what this clone appended itself; for the rest "
         "'git fetch --refetch' from a remote that has the log"
     )
+    if workspace.repository.promisor is not None:
+        plan = f"'grit sync', which fetches what this partial clone left out; or {plan}"
     if facts.stopped is not None:
         return Check("objects", "error", facts.stopped, plan)
     bad = facts.damaged

@@ -145,6 +145,7 @@ class LeaseBook:
                 workspace.repository, remote.address, [spec], workspace.ports.environ, prune=True
             )
             if done.failed is None:
+                self._complete(remote)
                 return
             words = done.failed
             cleared = self.clear_broken() if attempt == 0 else []
@@ -154,6 +155,17 @@ class LeaseBook:
                 break
             time.sleep(_NAP_S * (attempt + 1))  # a plain `git fetch` is recording the same refs
         _unreachable(remote, words)
+
+    def _complete(self, remote: Remote) -> None:
+        """Fetch what a plain `git fetch` of a partial clone left out of what it recorded."""
+        if self._workspace.repository.promisor is None:
+            return
+        from grit.git.refs import refs_below
+        from grit.services.partial import complete_commits
+
+        recorded = tracking_ref(remote.tracking, f"{refs.locks_folder(self._wal)}/")
+        found = refs_below(self._workspace.repository, recorded).ids
+        complete_commits(self._workspace, remote, found.values())
 
     def _follow(self, remote: Remote) -> None:
         """Move what is here to where the remote has moved on, so that a plain push agrees."""

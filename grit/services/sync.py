@@ -96,6 +96,7 @@ class _Session:
         remote = self.remote
         push = push and not remote.bundle
         if pull:
+            self._complete(theirs)
             self._take_in_recorded()
         attempts = standstills = 0
         for attempt in range(SYNC_ATTEMPTS_MAX):
@@ -217,6 +218,17 @@ class _Session:
             "nothing is lost here: sync again when it can be reached",
             remote=remote.name,
         )
+
+    def _complete(self, theirs: str | None) -> None:
+        """Fetch what a partial clone left out of what is here, and of what will be."""
+        ours, agreed = self._workspace.wal.head(), self._agreed
+        if self._repository.promisor is None or (agreed and {ours, theirs} == {agreed.head}):
+            return
+        from grit.git.tracking import tracked_heads
+        from grit.services.partial import complete_log
+
+        recorded = tracked_heads(self._repository, self._workspace.wal.ref).heads.values()
+        complete_log(self._workspace, self.remote, dict.fromkeys([theirs, ours, *recorded]))
 
     def _is_cut(self) -> bool:
         if not os.path.exists(f"{self._repository.common_dir}/shallow"):

@@ -146,8 +146,8 @@ def test_fault_9_shallow_code_does_not_matter(log, git, tmp_path, open_log):
     assert sorted(cut.read()) == sorted(log.read())
 
 
-def test_fault_9_partial_clone_fetches_what_it_lacks(log, git, tmp_path, open_log):
-    """What a partial clone left out is fetched; without the remote it is an error."""
+def test_fault_9_partial_clone_refuses_what_it_lacks(log, git, tmp_path, open_log):
+    """What a partial clone left out is named, and never fetched by reading."""
     chunks = [log.chunk() for _ in range(3)]
     for chunk in chunks:
         log.append(chunk)
@@ -159,10 +159,10 @@ def test_fault_9_partial_clone_fetches_what_it_lacks(log, git, tmp_path, open_lo
     part = open_log(tmp_path / "part")
     git(part.folder, "fetch", "-q", "origin", "refs/grit/wal:refs/grit/wal")
     assert len(part.wal.missing_objects(part.wal.head())) == 3
-    away = log.folder.rename(tmp_path / "away")
-    with pytest.raises(GitFailed, match="origin"):
+    with pytest.raises(GitFailed, match="lacks 3 objects of the log; 'grit sync'"):
         part.read()
-    away.rename(log.folder)
+    assert len(part.wal.missing_objects(part.wal.head())) == 3
+    git(part.folder, "fetch", "-q", "--refetch", "--no-filter", "origin", "refs/grit/wal")
     assert part.read() == chunks
 
 

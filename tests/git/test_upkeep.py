@@ -110,7 +110,7 @@ def test_regression_19_plain_git_beside_grit(log, git, tmp_path, open_log):
 
 
 def test_collection_is_invited_late_and_never_against_the_user(log, git, monkeypatch):
-    """Only above git's own threshold, never with gc.auto 0, never past a pre-auto-gc hook."""
+    """Only above git's own threshold, never with gc.auto 0, never past a program with a say."""
     started = []
     monkeypatch.setattr(upkeep, "start_detached", lambda *words: started.append(words))
     repository = log.wal.repository
@@ -124,6 +124,9 @@ def test_collection_is_invited_late_and_never_against_the_user(log, git, monkeyp
     (folder / f"{28:038x}").touch()
     assert not invite_gc(repository, _config(gc_auto="0"))
     assert invite_gc(repository, _config())
+    for key in ("gc.recentobjectshook", "hook.mine.command"):
+        config = GitConfig({**_config().values, key: ("true",)})
+        assert not invite_gc(repository, config)
     hook = log.folder / ".git" / "hooks" / "pre-auto-gc"
     hook.parent.mkdir(exist_ok=True)
     hook.touch()
