@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from grit.cli.context import ISSUE, Context, TalkingCommand
+from grit.cli.context import ISSUE, Context, GritCommand, TalkingCommand
+from grit.cli.foreground import leave_to_launcher
 from grit.cli.main import LazyGroup
 from grit.core.errors import InvalidArgs
 from grit.core.escape import escape
@@ -114,19 +115,24 @@ def release(run: Context, resource: str, nonce: str | None, local: bool) -> None
     _show(run, leases.release(run.workspace, what, who, local=local), "released")
 
 
-@click.command(cls=TalkingCommand, name="status")
+@click.command(cls=GritCommand, name="status")
 @click.argument("resource", metavar=f"[{_RESOURCE}]", required=False)
 @click.option("--all", "all_", is_flag=True, help="Show those that were given back, too.")
-@_local("Do not ask the remote; show what this clone knows.")
+@click.option("--remote", is_flag=True, help="Ask the remote first.")
+@_local("Do not ask the remote; this is the default.")
 @click.pass_obj
-def status(run: Context, resource: str | None, all_: bool, local: bool) -> None:
-    """Show who has leased what."""
+def status(run: Context, resource: str | None, all_: bool, remote: bool, local: bool) -> None:
+    """Show who has leased what, as this clone knows it."""
     from grit.services.actors import current
     from grit.services.refresh import refresh
     from grit.services.session import session_nonce
 
+    if remote and local:
+        raise InvalidArgs("--remote and --local are opposites")
+    if remote:
+        leave_to_launcher()
     only = leases.parse(run.workspace, resource) if resource else None
-    found = leases.status(run.workspace, local=local)
+    found = leases.status(run.workspace, remote=remote)
     reader = refresh(run.workspace)
     me, session = current(run.workspace), session_nonce(run.workspace.ports.environ)
     rows: list[dict[str, object]] = []

@@ -46,10 +46,11 @@ def rebuild(run: Context, from_snapshot: bool) -> None:
 @click.command(cls=GritCommand, name="doctor")
 @click.option("--fix", is_flag=True, help="Mend what is derived; the log is never rewritten.")
 @click.option("--thorough", is_flag=True, help="Compare every row of the view with the log too.")
+@click.option("--remote", is_flag=True, help="Ask the remotes for their logs too.")
 @click.pass_obj
-def doctor(run: Context, fix: bool, thorough: bool) -> int:
+def doctor(run: Context, fix: bool, thorough: bool, remote: bool) -> int:
     """Find and explain what is wrong; exit status 1 when something has to be done."""
-    found = service.diagnose(run.workspace, fix=fix, thorough=thorough)
+    found = service.diagnose(run.workspace, fix=fix, thorough=thorough, remote=remote)
     data = {"checks": [check._asdict() for check in found.checks], "applied": found.applied}
     screen = run.terminal.screen
     run.show(data, lambda: _diagnosis(found.checks, found.applied, screen))

@@ -4,7 +4,7 @@ No check changes anything (spec/doctor.md).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from grit.core.errors import GitFailed, GritError, IoFailed, NotFound, WalDamaged
@@ -61,10 +61,11 @@ def remotes_without_refspec(workspace: Workspace, ref: LogRef) -> list[str]:
     return [one for one in list_remotes(config) if not has_refspec(config, one, ref.name)]
 
 
-def check_remotes(workspace: Workspace, ref: LogRef) -> Check:
+def check_remotes(workspace: Workspace, ref: LogRef, *, ask: bool) -> Check:
     """Whether `git fetch` brings the log of every remote, and how the remotes' logs stand.
 
-    The remotes are asked; one that does not answer is named, and no fault.
+    To `ask` is the user's word: what is named for that in the configuration runs. One that does
+    not answer is named, and no fault. Else their logs are as they were last fetched.
     """
     from grit.git.gitconfig import load_git_config
     from grit.git.remotes import list_remotes, load_agreed
@@ -74,10 +75,13 @@ def check_remotes(workspace: Workspace, ref: LogRef) -> Check:
         lacking = remotes_without_refspec(workspace, ref)
         agreed = load_agreed(workspace.repository)
         names = [] if ref.problem else list_remotes(config)
-        stands = [_stand(workspace, ref, name, agreed.get(name)) for name in names]
+        find = _ask if ask else _recorded
+        stands = [_stand(workspace, ref, name, agreed.get(name), find) for name in names]
     except (GitFailed, IoFailed) as error:
         return Check("remotes", "warn", f"not checked: {error.message}", "mend 'repository' first")
     message = "; ".join(text for _, text in stands)
+    if message and not ask:
+        message += " (as last fetched; 'grit doctor --remote' asks)"
     plans = [plan for plan, _ in stands if plan is not None]
     if plans:
         return Check("remotes", "warn", message, plans[0])
@@ -101,26 +105,48 @@ def _overwriting(workspace: Workspace, config: "GitConfig", ref: LogRef) -> Chec
     return None
 
 
-def _stand(
-    workspace: Workspace, ref: LogRef, remote: str, agreed: "Agreed | None"
-) -> tuple[str | None, str]:
-    """Ask a remote for the head of its log; return what to do, if anything, and what it means."""
-    from grit.git.catfile import CatFile
-    from grit.git.joins import standing, why_not_log
+def _ask(workspace: Workspace, ref: str, remote: str) -> str | None:
+    """Ask a remote for the head of its log; raises GitFailed with its words."""
     from grit.git.transport import remote_refs
 
     repository, environ = workspace.repository, workspace.ports.environ
-    found = remote_refs(repository, remote, [ref.name], environ, REMOTE_ASKED_S_MAX)
+    found = remote_refs(repository, remote, [ref], environ, REMOTE_ASKED_S_MAX)
     if isinstance(found, str):
-        return None, f"{remote} could not be asked: {found.splitlines()[0]}"
-    theirs = found.get(ref.name)
+        raise GitFailed(f"{remote} could not be asked: {found.splitlines()[0]}")
+    return found.get(ref)
+
+
+def _recorded(workspace: Workspace, ref: str, remote: str) -> str | None:
+    """Return the head of a remote's log as it was last fetched."""
+    from grit.git.refs import read_ref
+    from grit.git.tracking import tracking_ref
+
+    return read_ref(workspace.repository, tracking_ref(remote, ref))
+
+
+def _stand(
+    workspace: Workspace,
+    ref: LogRef,
+    remote: str,
+    agreed: "Agreed | None",
+    find: Callable[[Workspace, str, str], str | None],
+) -> tuple[str | None, str]:
+    """Find the head of a remote's log; return what to do, if anything, and what it means."""
+    from grit.git.catfile import CatFile
+    from grit.git.joins import standing, why_not_log
+
+    repository = workspace.repository
+    try:
+        theirs = find(workspace, ref.name, remote)
+    except (GitFailed, WalDamaged) as error:
+        return None, error.message
     if theirs is None and agreed is not None:
         return _SYNC, (
             f"{remote} has no log any more: removed there, or by a 'git push --mirror' of a clone "
             "without it"
         )
     if theirs is None:
-        return None, f"{remote} has no log yet"
+        return None, f"{remote} has no log yet" if find is _ask else f"no log of {remote} yet"
     if theirs == ref.head:
         return None, f"{remote} holds the same log"
     unknown = None, f"{remote} has events that are not here yet"

@@ -49,19 +49,22 @@ class ViewFacts(NamedTuple):
     size_bytes: int
 
 
-def diagnose(workspace: Workspace, *, fix: bool = False, thorough: bool = False) -> Diagnosis:
+def diagnose(
+    workspace: Workspace, *, fix: bool = False, thorough: bool = False, remote: bool = False
+) -> Diagnosis:
     """Run all checks; with `fix`, mend what can be mended and run them again.
 
-    `thorough` also builds a second view from the log and compares every row. Nothing that is
-    wrong with the clone is raised: it is in the checks.
+    `thorough` also builds a second view from the log and compares every row; `remote` asks the
+    remotes how their logs stand. Nothing that is wrong with the clone is raised: it is in the
+    checks.
     """
     _heal(workspace)
-    found = _examine(workspace, thorough=thorough)
+    found = _examine(workspace, thorough=thorough, remote=remote)
     if not fix or all(check.status == "ok" for check in found):
         return Diagnosis(found, [])
     applied = _mend(workspace, {check.id for check in found if check.status != "ok"})
     if applied:
-        found = _examine(workspace, thorough=thorough)
+        found = _examine(workspace, thorough=thorough, remote=remote)
     return Diagnosis(found, applied)
 
 
@@ -105,7 +108,7 @@ def _heal(workspace: Workspace) -> None:
         return  # the log's ref cannot be read; a check says so
 
 
-def _examine(workspace: Workspace, *, thorough: bool) -> list[Check]:
+def _examine(workspace: Workspace, *, thorough: bool, remote: bool) -> list[Check]:
     ref = checks.look_at_ref(workspace)
     view = checks.look_at_view(workspace)
     found = [
@@ -125,7 +128,7 @@ def _examine(workspace: Workspace, *, thorough: bool) -> list[Check]:
         checks.check_view(ref, view, facts, compare),
         clone_checks.check_snapshots(workspace, ref, view),
         clone_checks.check_growth(workspace),
-        clone_checks.check_remotes(workspace, ref),
+        clone_checks.check_remotes(workspace, ref, ask=remote),
         clone_checks.check_leases(workspace),
         clone_checks.check_keys(workspace),
         clone_checks.check_settings(workspace),

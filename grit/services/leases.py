@@ -138,9 +138,9 @@ def held(workspace: Workspace, resource: Resource, who: Holder, *, local: bool =
     return known
 
 
-def status(workspace: Workspace, *, local: bool = False) -> Status:
-    """Return what is leased, after asking the remote unless it is `local` or does not answer."""
-    book = LeaseBook(workspace, local=local)
+def status(workspace: Workspace, *, remote: bool = False) -> Status:
+    """Return what is leased as this clone knows it; `remote`: after asking there, if it answers."""
+    book = LeaseBook(workspace, local=not remote)
     try:
         if book.remote is not None:
             with book.locked():

@@ -58,6 +58,26 @@ def test_jsonl_prints_a_row_for_what_is_no_list(
     assert json.loads(line).keys() == ok(folder, *words, "--json").data.keys()
 
 
+def test_status_asks_the_remote_only_when_told(folder: Path, tmp_path: Path) -> None:
+    """By default it is what this clone knows, `--local` or not; what cannot be asked is told."""
+    bare, other = tmp_path / "bare.git", tmp_path / "other"
+    git(tmp_path, "init", "-q", "--bare", str(bare))
+    git(folder, "remote", "add", "origin", str(bare))
+    ok(folder, "sync")
+    git(tmp_path, "clone", "-q", str(bare), str(other))
+    ok(other, "init")
+    ok(other, "lock", "acquire", "repo:x")
+    assert ok(folder, "lock", "status").out == "Nothing is leased.\n"
+    assert "repo:x" in ok(folder, "lock", "status", "--remote").out
+    bare.rename(tmp_path / "away.git")
+    for option in ((), ("--local",)):
+        shown = ok(folder, "lock", "status", *option)
+        assert "repo:x" in shown.out and not shown.err
+    shown = ok(folder, "lock", "status", "--remote")
+    assert "repo:x" in shown.out and "what this clone knows" in shown.err
+    assert grit(folder, "lock", "status", "--remote", "--local").status == 2
+
+
 def test_a_remote_given_as_a_word_is_refused_with_the_option_to_use(folder: Path) -> None:
     """`grit sync origin` is what people of git type; it says what to type instead."""
     refused = grit(folder, "sync", "origin")

@@ -242,7 +242,7 @@ def test_ctrl_c_while_a_lease_is_asked_for_leaves_none(team: Team) -> None:
     asked.send_signal(2)
     _, err = asked.communicate(timeout=30)
     assert asked.returncode == 130, err
-    assert ok(one, "lock", "status", "--json").data["locks"] == []
+    assert ok(one, "lock", "status", "--remote", "--json").data["locks"] == []
 
 
 def test_one_commit_of_the_old_kind_does_not_end_signing(team: Team) -> None:

@@ -30,7 +30,7 @@ def _two(place: Repository) -> tuple[Desk, Desk]:
 
 def _check(desk: Desk, name: str) -> dict[str, str]:
     """Return one check of doctor."""
-    done = desk.grit("doctor", "--json")
+    done = desk.grit("doctor", "--remote", "--json")
     checks = {check["id"]: check for check in done.data["checks"]}
     return dict(checks[name])
 
@@ -165,7 +165,7 @@ def test_fault_12_a_ref_below_the_log_is_reported_and_not_followed(
     done = ann.refused("sync")
     assert LOG in done.err, done.err
     assert ann.titles() == ["four", "one", "three", "two"]
-    ann.ok("doctor")
+    ann.ok("doctor", "--remote")
     place.git("update-ref", "-d", f"{LOG}/evil")
     _all_there(place, ["four", "one", "three", "two"], ann, ben)
 

@@ -114,7 +114,7 @@ def test_fault_19_the_name_of_a_server_with_escapes_is_shown_escaped(serving: Se
     ann.git("config", "protocol.ext.allow", "always")
     ann.new("mine")
     done = ann.refused("sync")
-    looked = ann.grit("doctor")
+    looked = ann.grit("doctor", "--remote")
     for said in (done.err, looked.out):
         assert "\x1b" not in said, repr(said)
         assert "red" in said, said

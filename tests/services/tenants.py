@@ -70,9 +70,13 @@ class Session:
             return conflict.message
         raise AssertionError(f"{self.name} got {text}")
 
+    def status(self) -> leases.Status:
+        """Return what is leased, the remote asked."""
+        return self.use(lambda workspace: leases.status(workspace, remote=True))
+
     def live(self) -> list[str]:
         """Return the resources that are leased now, as `status` says."""
-        found = self.use(leases.status).leases
+        found = self.status().leases
         return sorted(
             lock.lease.resource.text
             for lock in found

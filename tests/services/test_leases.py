@@ -196,7 +196,7 @@ def check_race(sessions: list[Session], text: str, fence: int) -> None:
     assert all(text in one.words for one in raced if one.lease is None), raced
     stored = [
         lock.lease
-        for lock in sessions[0].use(leases.status).leases
+        for lock in sessions[0].status().leases
         if lock.lease is not None and lock.lease.resource.text == text
     ]
     assert stored == won
@@ -245,7 +245,7 @@ def test_a_remote_that_cannot_be_asked_decides_nothing(pair: tuple[Session, Sess
     assert one.acquire("repo:x", local=True).fence == 1
     with pytest.raises(GitFailed):
         one.release("repo:x")
-    assert one.use(leases.status).leases[0].lease is not None
+    assert one.status().leases[0].lease is not None
     assert any("nowhere" in notice for notice in one.notices)
     one.release("repo:x", local=True)
 
@@ -289,7 +289,7 @@ def test_row_26_garbage_lock_refs_block_nobody(alone: Path) -> None:
     (alone / ".git" / refs["path:missing"]).write_text("1" * 40 + "\n")
     git(alone, "symbolic-ref", refs["path:symref"], "refs/heads/main")
     (folder / "not-a-name").write_text(git(alone, "rev-parse", "HEAD") + "\n")
-    found = mine.use(leases.status)
+    found = mine.status()
     assert found.leases == []
     assert {lock.ref for lock in found.malformed} == {
         *refs.values(), "refs/grit/locks/not-a-name"

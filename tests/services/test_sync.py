@@ -228,13 +228,36 @@ def test_row_20_a_mirror_push_that_removed_the_log_is_named_and_healed(team: Tea
     ordinary = team.clone("ordinary")
     git(ordinary, "push", "-q", "--mirror", "origin")
     assert "refs/grit" not in git(team.bare, "for-each-ref")
-    found = {c["id"]: c for c in json.loads(grit(one, "doctor", "--json").out)["data"]["checks"]}
+    found = checks(one, "--remote")
     assert found["remotes"]["status"] == "warn"
     assert "--mirror" in found["remotes"]["message"] and "grit sync" in found["remotes"]["plan"]
     assert sync(one)["events_sent"] >= 1
     assert titles(one) == ["kept"]
-    found = {c["id"]: c for c in json.loads(grit(one, "doctor", "--json").out)["data"]["checks"]}
+    found = checks(one, "--remote")
     assert found["remotes"]["status"] == "ok"
+
+
+def checks(folder: Path, *options: str) -> dict[str, dict[str, str]]:
+    """Return the checks of doctor by id."""
+    data = json.loads(grit(folder, "doctor", *options, "--json").out)["data"]
+    return {check["id"]: check for check in data["checks"]}
+
+
+def test_doctor_asks_a_remote_only_when_told(team: Team) -> None:
+    """By default it says how a remote's log was when it was last fetched, and that it is so."""
+    one = team.clone("one")
+    ok(one, "new", "first")
+    assert "no log of origin yet (as last fetched" in checks(one)["remotes"]["message"]
+    sync(one)
+    git(team.bare, "update-ref", "-d", REF)
+    found = checks(one)["remotes"]
+    assert found["status"] == "ok"
+    assert "the same log (as last fetched; 'grit doctor --remote' asks)" in found["message"]
+    ok(one, "new", "second")
+    assert "lacks events that are here (as last" in checks(one)["remotes"]["message"]
+    assert "no log any more" in checks(one, "--remote")["remotes"]["message"]
+    team.bare.rename(team.bare.with_name("away"))
+    assert "could not be asked" in checks(one, "--remote")["remotes"]["message"]
 
 
 @pytest.mark.parametrize("what", ["branch", "tag", "blob", "below"])
@@ -335,7 +358,7 @@ def test_doctor_names_a_refspec_that_can_set_the_log_back(team: Team) -> None:
     ok(one, "new", "kept")
     sync(one)
     git(one, "config", "--replace-all", "remote.origin.fetch", "+refs/*:refs/*")
-    found = {c["id"]: c for c in json.loads(grit(one, "doctor", "--json").out)["data"]["checks"]}
+    found = checks(one, "--remote")
     assert found["remotes"]["status"] == "warn" and "+refs/*:refs/*" in found["remotes"]["message"]
     ok(one, "new", "only here")
     sync(one)
