@@ -20,6 +20,8 @@ Settings = dict[str, Setting]
 
 _SEED_BYTES: Final = 32
 _MARK_BYTES_MAX: Final = 100
+_MAKES_RUN: Final = "sync.auto"
+"""The setting that counts only where it was set: what it makes run may run other programs."""
 _HEX: Final = frozenset("0123456789abcdef")
 _BARE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -46,10 +48,17 @@ def load_config(repository: Repository) -> Settings:
     return load_toml(_config_path(repository))
 
 
-def save_config(repository: Repository, settings: Mapping[str, Setting]) -> None:
-    """Replace the settings by a rename; raises IoFailed with the old file in place."""
+def save_config(
+    repository: Repository, settings: Mapping[str, Setting], *, ours: bool = True
+) -> None:
+    """Replace the settings by a rename; raises IoFailed with the old file in place.
+
+    Not `ours`: some of them are not known to come from here (`is_config_ours`).
+    """
     path = _config_path(repository)
     replace_file(path, dump_toml(settings).encode(), 0o666)
+    if not ours:
+        return
     # They are stored; without a mark what needs one does not count, and the status says so.
     with suppress(IoFailed, OSError):
         replace_file(f"{path}.mark", _mark(path), 0o600)
@@ -80,7 +89,7 @@ def set_config(repository: Repository, key: str, value: Scalar | list[Scalar] | 
     Two commands that set keys at once follow each other. Raises Conflict when a table stands
     where a value should go or the other way round.
     """
-    with changing_config(repository) as settings:
+    with changing_config(repository, confirmed=key == _MAKES_RUN) as settings:
         table, dot, name = key.rpartition(".")
         target: dict[str, Setting] = settings
         if dot:
@@ -97,17 +106,20 @@ def set_config(repository: Repository, key: str, value: Scalar | list[Scalar] | 
 
 
 @contextmanager
-def changing_config(repository: Repository) -> Iterator[Settings]:
+def changing_config(repository: Repository, *, confirmed: bool = False) -> Iterator[Settings]:
     """Give the settings to change; they are stored at the end, and nobody else does so meanwhile.
 
+    To change one of a file that came with the folder makes the others no more the user's own,
+    unless it is `confirmed`: the one that asks whose they are.
     Raises Busy, ConfigDamaged or IoFailed, with the old file in place.
     """
     from grit.git.filelock import FileLock
 
     with FileLock(f"{repository.grit_dir}/config.lock-file"):
         settings = load_config(repository)
+        ours = confirmed or not settings or is_config_ours(repository)
         yield settings
-        save_config(repository, settings)
+        save_config(repository, settings, ours=ours)
 
 
 def list_actor_ids(repository: Repository) -> list[ActorId]:

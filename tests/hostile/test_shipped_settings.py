@@ -51,6 +51,19 @@ def test_an_edited_file_waits_for_a_confirmation(repository: Repository) -> None
     assert load_background(repository).auto == "both"
 
 
+def test_another_setting_confirms_nothing(repository: Repository, tmp_path: Path) -> None:
+    """Whoever sets something else, or writes for the first time, has not asked for a sync."""
+    with open(f"{repository.grit_dir}/config.toml", "a", encoding="utf-8") as file:
+        file.write("\n")
+    set_config(repository, "default_actor", "00" * 16)
+    set_config(repository, "daemon.debounce_ms", 100)
+    found = load_background(repository)
+    assert (found.auto, found.debounce_ms) == ("off", 100)
+    set_config(repository, "sync.auto", "pull")
+    set_config(repository, "daemon.debounce_ms", 200)
+    assert load_background(repository).auto == "pull"
+
+
 def test_other_settings_count_wherever_they_come_from(repository: Repository) -> None:
     """They make nothing run."""
     with open(f"{repository.grit_dir}/config.toml", "a", encoding="utf-8") as file:
