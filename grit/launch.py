@@ -24,6 +24,8 @@ GREETING_S = 1.0
 """A server that has not answered by then is not waited for."""
 SERVER_LINK = f"server-{os.getuid()}" if hasattr(os, "getuid") else ""
 """In the clone's grit folder: where this user's server listens; "" where there are none."""
+KIND_BITS, FILE_BITS, FOLDER_BITS = 0o170000, 0o100000, 0o040000
+"""Of the mode of a file, as the system calls have them: `stat` is not imported."""
 RUN_IT_YOURSELF = b"L"
 KILLED = 137
 INTERRUPTED = 130
@@ -107,9 +109,13 @@ def look_around(args: list[str]) -> tuple[str | None, str | None]:
 def _look_into(common_dir: str) -> tuple[str | None, str | None]:
     folder = f"{common_dir}/grit"
     try:
+        if os.lstat(folder).st_mode & KIND_BITS != FOLDER_BITS:
+            return None, None  # a link, say: nothing is looked for behind it
         return folder, os.readlink(f"{folder}/{SERVER_LINK}")
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return (folder if os.path.isdir(folder) else None), None
+    except NotADirectoryError:
+        return None, None
 
 
 def _common(git_dir: str) -> str:
@@ -122,6 +128,8 @@ def _common(git_dir: str) -> str:
 def _pointed(path: str, prefix: bytes, base: str) -> str:
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe stops nobody
     try:
+        if os.fstat(fd).st_mode & KIND_BITS not in (FILE_BITS, FOLDER_BITS):
+            raise OSError(f"{path} is no file")
         line = os.read(fd, 4096)
     finally:
         os.close(fd)

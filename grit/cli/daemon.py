@@ -22,7 +22,7 @@ _HERE: Final = "grit.cli.daemon"
 def _place(run: Context) -> Place:
     if not server_place.SERVER_LINK:
         raise GitFailed("there is no server on this system; every command runs on its own")
-    return Place(os.path.realpath(run.workspace.repository.grit_dir))
+    return Place(f"{os.path.realpath(run.workspace.repository.common_dir)}/grit")
 
 
 @click.command(cls=GritCommand, name="start")
@@ -32,7 +32,7 @@ def start(run: Context, foreground: bool) -> None:
     """Start the server of this clone; commands start it by themselves, too."""
     place = _place(run)
     if foreground:
-        os.makedirs(place.folder, exist_ok=True)
+        server_place.make_folder(place)
         sys.stdout.flush()
         command = [sys.executable, *server_place.MODULE, "--foreground", place.folder]
         os.execv(sys.executable, command)

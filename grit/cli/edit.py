@@ -92,7 +92,7 @@ def text_or_editor(
         return
     from grit.cli.editor import edited_text
 
-    with edited_text(initial, ".md", directory=run.workspace.repository.grit_dir) as text:
+    with edited_text(initial, ".md", folder=run.workspace.repository.private) as text:
         yield text
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from grit.cli.foreground import leave_to_launcher
 from grit.core.errors import GritError, InvalidArgs, IoFailed
+from grit.files.private import Folder, failed
 
 SCISSORS: Final = "# ------------------------ >8 ------------------------"
 """All from this line on is instructions; above it '#' is a heading like in any Markdown."""
@@ -19,26 +20,27 @@ def edited_text(
     initial: str,
     suffix: str,
     *,
-    directory: str,
+    folder: Folder,
     hints: tuple[str, ...] = HINTS,
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Yield what the user wrote; use it inside the `with`, where a failure keeps the draft.
 
-    `directory` is a private folder of the git directory; it is made if need be. `suffix` names
-    the file (".md"). A GritError that leaves the block is raised again with the draft's path.
-    Raises InvalidArgs without a terminal or when the text is empty, IoFailed when the editor
+    `folder` is grit's own in the git directory; it is made if need be. `suffix` names the file
+    (".md"). A GritError that leaves the block is raised again with the draft's path. Raises
+    InvalidArgs without a terminal or when the text is empty, IoFailed when the editor
     fails.
     """
     environ = os.environ if environ is None else environ
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InvalidArgs("no text was given, and there is no terminal for an editor: use --body")
     leave_to_launcher(always=True)
-    path = _draft(initial, suffix, directory, hints)
+    name = _draft(initial, suffix, folder, hints)
+    path = f"{folder.path}/{name}"
     try:
-        yield _edit(path, hints, environ)
+        yield _edit(folder, name, hints, environ)
     except _Empty:
-        _discard(path)
+        _discard(folder, name)
         raise InvalidArgs("empty, nothing done") from None
     except GritError as error:
         message = f"{error.message} (your text is kept in {path})"
@@ -46,7 +48,7 @@ def edited_text(
     except BaseException as error:
         error.add_note(f"your text is kept in {path}")
         raise
-    _discard(path)
+    _discard(folder, name)
 
 
 class _Empty(Exception):
@@ -77,33 +79,32 @@ def split_title(text: str) -> tuple[str, str]:
     return title.strip(), body.strip("\n")
 
 
-def _draft(initial: str, suffix: str, directory: str, hints: tuple[str, ...]) -> str:
-    """Write the file to edit, readable by its owner alone; Raises IoFailed."""
-    import tempfile
-
+def _draft(initial: str, suffix: str, folder: Folder, hints: tuple[str, ...]) -> str:
+    """Write the file to edit, readable by its owner alone, return its name; raises IoFailed."""
     shown = "\n".join((initial, "", SCISSORS, *(f"# {hint}" for hint in hints), ""))
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        handle, path = tempfile.mkstemp(suffix, "draft-", directory)
-        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        name = f"draft-{os.urandom(6).hex()}{suffix}"
+        with folder.open(make=True) as opened:
+            handle = opened.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(shown)
     except OSError as error:
-        raise IoFailed(f"cannot write a draft in {directory}: {error.strerror}") from error
-    return path
+        raise failed(f"cannot write a draft in {folder.path}", error) from error
+    return name
 
 
-def _edit(path: str, hints: tuple[str, ...], environ: Mapping[str, str]) -> str:
+def _edit(folder: Folder, name: str, hints: tuple[str, ...], environ: Mapping[str, str]) -> str:
     """Run the editor on the file and return what is in it then."""
     command = editor_command(environ)
     if command != ":":  # git's word for no editor at all
-        status = _run(command, path, environ)
+        status = _run(command, f"{folder.path}/{name}", environ)
         if status != 0:
             raise IoFailed(f"the editor '{command}' failed (exit {status}); nothing done")
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = clean_text(file.read(), hints)
+        with folder.open() as opened:
+            text = clean_text(opened.read(name).decode("utf-8-sig"), hints)
     except OSError as error:
-        raise IoFailed(f"cannot read the draft again: {error.strerror}") from error
+        raise failed("cannot read the draft again", error) from error
     except UnicodeDecodeError as error:
         raise InvalidArgs("the text is not UTF-8; nothing done") from error
     if not text:
@@ -149,6 +150,6 @@ def editor_command(environ: Mapping[str, str]) -> str:
     return found
 
 
-def _discard(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)
+def _discard(folder: Folder, name: str) -> None:
+    with suppress(OSError), folder.open() as opened:
+        opened.remove(name)

@@ -144,3 +144,22 @@ SERVER_STOP_MS_MAX: Final = 5_000
 SERVER_LOG_BYTES_MAX: Final = 256 * 1024
 SERVER_REQUEST_BYTES_MAX: Final = 64 * 1024 * 1024
 """Arguments and environment of one command; the system's own limit is far below."""
+
+SETTINGS_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of grit's own files in the git directory a larger one is not used."""
+MARK_BYTES_MAX: Final = 1_024
+LOCK_FILE_BYTES_MAX: Final = 1_024
+KEY_FILE_BYTES_MAX: Final = 4_096
+REMOTES_BYTES_MAX: Final = 1024 * 1024
+VERIFIED_BYTES_MAX: Final = 4 * 1024 * 1024
+DRAFT_BYTES_MAX: Final = 2 * TEXT_BYTES_MAX
+"""A text under the editor, with the instructions below it."""
+AGENTS_BYTES_MAX: Final = 1024 * 1024
+FOLDER_NAMES_MAX: Final = 1_000_000
+"""Names of one folder that are looked at."""
+
+REF_BYTES_MAX: Final = 4_096
+PACKED_REFS_BYTES_MAX: Final = 256 * 1024 * 1024
+"""A few million refs; git itself has no bound."""
+SHALLOW_BYTES_MAX: Final = 16 * 1024 * 1024
+GIT_CONFIG_BYTES_MAX: Final = 16 * 1024 * 1024

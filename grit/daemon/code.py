@@ -19,7 +19,15 @@ _LARGE_BYTES: Final = 512 * 1024
 
 def warm_up() -> None:
     """Import what commands import, and keep the garbage collector off it."""
-    for room in ("grit.core", "grit.git", "grit.view", "grit.services", "grit.cli", "grit.daemon"):
+    for room in (
+        "grit.core",
+        "grit.files",
+        "grit.git",
+        "grit.view",
+        "grit.services",
+        "grit.cli",
+        "grit.daemon",
+    ):
         package = import_module(room)
         for module in iter_modules(package.__path__, f"{room}."):
             if not module.name.endswith("__main__"):

@@ -6,7 +6,7 @@ import socket
 from contextlib import suppress
 from typing import Final
 
-from grit.services.server_place import Place
+from grit.services.server_place import SERVER_LINK, Place
 
 BACKLOG: Final = 128
 _SOCKET_BYTES_MAX: Final = 100
@@ -47,25 +47,30 @@ def _runtime_folder() -> str:
 
 def link(place: Place, address: str) -> None:
     """Tell where the socket is, in one step."""
-    new = f"{place.link}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(new)
-    os.symlink(address, new)
-    os.replace(new, place.link)
+    with place.private.open() as folder:
+        folder.replace_link(SERVER_LINK, address)
 
 
 def target(place: Place) -> str | None:
     """Return the socket that the clone names, None when it names none."""
     try:
-        return os.readlink(place.link)
+        with place.private.open() as folder:
+            return folder.target(SERVER_LINK)
     except OSError:
         return None
+
+
+def unlink(place: Place) -> None:
+    """Tell nobody any more where the socket is; what is no link stays."""
+    with suppress(OSError), place.private.open() as folder:
+        if folder.look(SERVER_LINK) is not None:
+            folder.remove(SERVER_LINK)
 
 
 def identity(path: str) -> tuple[int, int] | None:
     """Return what tells a file from another of the same name, None without one."""
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

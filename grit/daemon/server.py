@@ -27,7 +27,7 @@ from grit.git.filelock import FileLock
 from grit.git.repository import Repository, discover
 from grit.launch import look_around
 from grit.services import server_place
-from grit.services.server_place import Place, State
+from grit.services.server_place import SERVER_LINK, Place, State
 
 TICK_S: Final = 10.0
 """How often the server looks whether the clone, its own lock and its own code are still there."""
@@ -274,8 +274,7 @@ class Server:
         """Take no more commands; those that run go on, and end by themselves."""
         say(f"leaving: {self._leaving}")
         if door.target(self._place) == self._address:
-            with suppress(OSError):
-                os.unlink(self._place.link)
+            door.unlink(self._place)
         with suppress(OSError):
             os.unlink(self._address)
         self._listener.close()
@@ -322,9 +321,10 @@ class Server:
 def main(args: list[str]) -> int:
     """Run the server of the clone whose grit folder is named, if none runs; return its status."""
     foreground = args[:1] == ["--foreground"]
-    place = Place(os.path.realpath(args[-1]))
+    common_dir, name = os.path.split(args[-1])
+    place = Place(os.path.join(os.path.realpath(common_dir), name))
     umask = _leave_the_caller(place, foreground)
-    lock = FileLock(place.lock, wait_ms_max=LOCK_WAIT_MS)
+    lock = FileLock(place.private, f"{SERVER_LINK}.lock", wait_ms_max=LOCK_WAIT_MS)
     try:
         lock.acquire()
     except Busy as busy:
@@ -334,8 +334,7 @@ def main(args: list[str]) -> int:
     except GritError as error:
         say(f"not started: {error.message}")
         return 1
-    with suppress(OSError):
-        os.unlink(place.link)  # of one that was killed: nobody is to take it for this one's
+    door.unlink(place)  # of one that was killed: nobody is to take it for this one's
     try:
         settings = _settings(place)
         code.warm_up()
@@ -395,7 +394,7 @@ def _settings(place: Place) -> dict[str, object]:
     from grit.git.actors import load_toml
 
     try:
-        found = load_toml(f"{place.folder}/config.toml").get("daemon", {})
+        found = load_toml(place.private, "config.toml").get("daemon", {})
     except GritError as error:
         say(error.message)
         return {}

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, cast
 from grit.core.errors import Conflict, IoFailed, NotFound
 from grit.core.ids import ActorId
 from grit.core.limits import ID_BYTES, PUBLIC_KEY_BYTES
+from grit.files.private import Folder, Opened, failed
 from grit.git.repository import Repository
 
 Scalar = str | int | float | bool
@@ -18,8 +19,10 @@ Setting = Scalar | list[Scalar] | dict[str, Scalar | list[Scalar]]
 """A value of the settings: a scalar, a list of them, or one table of both."""
 Settings = dict[str, Setting]
 
+CONFIG: Final = "config.toml"
+_MARK: Final = f"{CONFIG}.mark"
+KEY: Final = "signing.key"
 _SEED_BYTES: Final = 32
-_MARK_BYTES_MAX: Final = 100
 _MAKES_RUN: Final = "sync.auto"
 """The setting that counts only where it was set: what it makes run may run other programs."""
 _HEX: Final = frozenset("0123456789abcdef")
@@ -45,7 +48,7 @@ def load_config(repository: Repository) -> Settings:
 
     Raises ConfigDamaged when the file is not TOML, IoFailed when it cannot be read.
     """
-    return load_toml(_config_path(repository))
+    return load_toml(repository.private, CONFIG)
 
 
 def save_config(
@@ -55,13 +58,13 @@ def save_config(
 
     Not `ours`: some of them are not known to come from here (`is_config_ours`).
     """
-    path = _config_path(repository)
-    replace_file(path, dump_toml(settings).encode(), 0o666)
+    folder = repository.private
+    replace_file(folder, CONFIG, dump_toml(settings).encode(), 0o666)
     if not ours:
         return
     # They are stored; without a mark what needs one does not count, and the status says so.
-    with suppress(IoFailed, OSError):
-        replace_file(f"{path}.mark", _mark(path), 0o600)
+    with suppress(OSError), folder.open() as opened:
+        opened.replace(_MARK, _mark(opened), 0o600)
 
 
 def is_config_ours(repository: Repository) -> bool:
@@ -70,17 +73,16 @@ def is_config_ours(repository: Repository) -> bool:
     An archive or a copy cannot carry the time of the last change that the system keeps. Where a
     setting makes programs run that git's configuration names, nobody else may have set it.
     """
-    path = _config_path(repository)
     try:
-        with open(f"{path}.mark", "rb") as file:
-            return file.read(_MARK_BYTES_MAX) == _mark(path)
+        with repository.private.open() as folder:
+            return folder.read(_MARK) == _mark(folder)
     except OSError:
         return False
 
 
-def _mark(path: str) -> bytes:
-    found = os.stat(path)
-    return b"%d %d %d" % (found.st_ino, found.st_size, found.st_ctime_ns)
+def _mark(folder: Opened) -> bytes:
+    found = folder.look(CONFIG)
+    return b"%d %d %d" % (found.st_ino, found.st_size, found.st_ctime_ns) if found else b"none"
 
 
 def set_config(repository: Repository, key: str, value: Scalar | list[Scalar] | None) -> None:
@@ -115,7 +117,7 @@ def changing_config(repository: Repository, *, confirmed: bool = False) -> Itera
     """
     from grit.git.filelock import FileLock
 
-    with FileLock(f"{repository.grit_dir}/config.lock-file"):
+    with FileLock(repository.private, "config.lock-file"):
         settings = load_config(repository)
         ours = confirmed or not settings or is_config_ours(repository)
         yield settings
@@ -125,11 +127,12 @@ def changing_config(repository: Repository, *, confirmed: bool = False) -> Itera
 def list_actor_ids(repository: Repository) -> list[ActorId]:
     """Return the ids of the actor folders of this clone, readable or not; raises IoFailed."""
     try:
-        names = sorted(os.listdir(f"{repository.grit_dir}/actors"))
+        with repository.private.below("actors").open() as folder:
+            names = sorted(name for name, _ in folder.entries())
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise _refused("cannot list actors", error) from error
+        raise failed("cannot list actors", error) from error
     return [
         ActorId(bytes.fromhex(name))
         for name in names
@@ -142,15 +145,16 @@ def list_actors(repository: Repository) -> list[ActorFile]:
     found = [
         load_actor(repository, actor_id)
         for actor_id in list_actor_ids(repository)
-        if os.path.exists(f"{_actor_dir(repository, actor_id)}/config.toml")
+        if _is_there(repository, actor_id)
     ]
     return sorted(found, key=lambda actor: (actor.created_ts, actor.actor_id))
 
 
 def load_actor(repository: Repository, actor_id: ActorId) -> ActorFile:
     """Return one actor; raises NotFound, ConfigDamaged or IoFailed."""
-    path = f"{_actor_dir(repository, actor_id)}/config.toml"
-    values = load_toml(path)
+    folder = actor_folder(repository, actor_id)
+    path = f"{folder.path}/{CONFIG}"
+    values = load_toml(folder, CONFIG)
     if not values:
         raise NotFound(f"no actor {actor_id.hex()} in this clone; see 'grit actor list'")
     label, created_ts = values.get("label", ""), values.get("created_ts", 0)
@@ -179,15 +183,15 @@ def create_actor(
 
     Raises Conflict when the actor exists, IoFailed when the disk refuses.
     """
-    folder = _actor_dir(repository, actor_id)
-    if os.path.exists(f"{folder}/config.toml"):
+    folder = actor_folder(repository, actor_id)
+    if _is_there(repository, actor_id):
         raise Conflict(f"actor {actor_id.hex()} exists already")
     if seed is not None:
-        replace_file(f"{folder}/keys/signing.key", seed.hex().encode() + b"\n", 0o600)
+        replace_file(folder.below("keys"), KEY, seed.hex().encode() + b"\n", 0o600)
     values: Settings = {"actor_id": actor_id.hex(), "label": label, "created_ts": created_ts}
     if public_key is not None:
         values["public_key"] = public_key.hex()
-    replace_file(f"{folder}/config.toml", dump_toml(values).encode(), 0o666)
+    replace_file(folder, CONFIG, dump_toml(values).encode(), 0o666)
     return ActorFile(actor_id, label, created_ts, public_key)
 
 
@@ -196,10 +200,11 @@ def read_signing_key(repository: Repository, actor_id: ActorId) -> bytes:
 
     Raises ConfigDamaged when the file is missing or malformed: such an actor never writes unsigned.
     """
-    path = f"{_actor_dir(repository, actor_id)}/keys/signing.key"
+    folder = key_folder(repository, actor_id)
+    path = f"{folder.path}/{KEY}"
     try:
-        with open(path, "rb") as file:
-            text = file.read(_SEED_BYTES * 4).decode("ascii", errors="replace")
+        with folder.open() as opened:
+            text = opened.read(KEY).decode("ascii", errors="replace")
     except FileNotFoundError as error:
         raise ConfigDamaged(
             f"the signing key {path} is missing; restore it, or use another actor with "
@@ -207,7 +212,7 @@ def read_signing_key(repository: Repository, actor_id: ActorId) -> bytes:
             path=path,
         ) from error
     except OSError as error:
-        raise _refused(f"cannot read {path}", error) from error
+        raise failed(f"cannot read {path}", error) from error
     seed = _from_hex(text.strip(), _SEED_BYTES)
     if seed is None:
         raise ConfigDamaged(
@@ -216,12 +221,35 @@ def read_signing_key(repository: Repository, actor_id: ActorId) -> bytes:
     return seed
 
 
-def _config_path(repository: Repository) -> str:
-    return f"{repository.grit_dir}/config.toml"
+def actor_folder(repository: Repository, actor_id: ActorId) -> Folder:
+    """Return the folder of an actor of this clone."""
+    return repository.private.below("actors").below(actor_id.hex())
 
 
-def _actor_dir(repository: Repository, actor_id: ActorId) -> str:
-    return f"{repository.grit_dir}/actors/{actor_id.hex()}"
+def key_folder(repository: Repository, actor_id: ActorId) -> Folder:
+    """Return where the signing key of an actor of this clone lies."""
+    return actor_folder(repository, actor_id).below("keys")
+
+
+def tighten_key(repository: Repository, actor_id: ActorId) -> None:
+    """Let the owner alone read the signing key of an actor; raises OSError."""
+    with key_folder(repository, actor_id).open() as folder:
+        fd = folder.open(KEY)
+        try:
+            os.fchmod(fd, 0o600)
+        finally:
+            os.close(fd)
+
+
+def _is_there(repository: Repository, actor_id: ActorId) -> bool:
+    """Return whether the actor has a file; raises IoFailed where something else lies there."""
+    try:
+        with actor_folder(repository, actor_id).open() as folder:
+            return folder.look(CONFIG) is not None
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise failed(f"cannot look at actor {actor_id.hex()}", error) from error
 
 
 def _from_hex(value: Setting, size: int) -> bytes | None:
@@ -230,15 +258,21 @@ def _from_hex(value: Setting, size: int) -> bytes | None:
     return bytes.fromhex(value)
 
 
-def load_toml(path: str) -> Settings:
+def load_toml(folder: Folder, name: str) -> Settings:
     """Return what the file says, nothing when there is none; raises ConfigDamaged, IoFailed."""
+    path = f"{folder.path}/{name}"
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        with folder.open() as opened:
+            data = opened.read(name)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise _refused(f"cannot read {path}", error) from error
+        raise failed(f"cannot read {path}", error) from error
+    return parse_toml(data, path)
+
+
+def parse_toml(data: bytes, path: str) -> Settings:
+    """Return what the contents of the file at `path` say; raises ConfigDamaged."""
     import tomllib
 
     try:
@@ -249,28 +283,13 @@ def load_toml(path: str) -> Settings:
         )
 
 
-def replace_file(path: str, data: bytes, mode: int) -> None:
-    """Put a file in place in one step: readers see the old one or the whole new one."""
-    temporary = f"{path}.{os.urandom(6).hex()}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+def replace_file(folder: Folder, name: str, data: bytes, mode: int) -> None:
+    """Put a file in place in one step, and what is missing above it; raises IoFailed."""
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        fd = os.open(temporary, flags, mode)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(fd)
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
+        with folder.open(make=True) as opened:
+            opened.replace(name, data, mode)
     except OSError as error:
-        raise _refused(f"cannot write {path}", error) from error
-
-
-def _refused(what: str, error: OSError) -> IoFailed:
-    return IoFailed(f"{what}: {error.strerror}", errno=error.errno)
+        raise failed(f"cannot write {folder.path}/{name}", error) from error
 
 
 def dump_toml(settings: Mapping[str, Setting]) -> str:

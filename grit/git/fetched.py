@@ -4,10 +4,11 @@ Git unpacks a small fetch, and a `git prune` that is at work takes what it did n
 Kept objects).
 """
 
-import os
 from typing import Final
 
 from grit.core.limits import TREE_DEPTH_MAX
+from grit.files.names import OBJECTS
+from grit.files.private import Folder
 from grit.git.kept import Keeper, absent
 from grit.git.objects import commit_links, read_loose, tree_entries
 from grit.git.repository import Repository
@@ -30,8 +31,7 @@ def keep_fetched(repository: Repository, theirs: str, old: str | None, shared_mo
         if oid in seen:
             continue
         seen.add(oid)
-        path = f"{repository.objects_dir}/{oid[:2]}/{oid[2:]}"
-        if not os.path.exists(path) or not keeper.keep(path, oid):
+        if not _keep(repository, keeper, oid):
             elsewhere.append(oid)
             continue
         if depth == TREE_DEPTH_MAX:
@@ -47,3 +47,12 @@ def keep_fetched(repository: Repository, theirs: str, old: str | None, shared_mo
             if entry.is_file or entry.is_folder:
                 waiting.append((entry.oid, depth + 1 if entry.is_folder else TREE_DEPTH_MAX))
     return not absent(repository, elsewhere)
+
+
+def _keep(repository: Repository, keeper: Keeper, oid: str) -> bool:
+    """Keep one object; return whether it is loose."""
+    try:
+        with Folder(repository.objects_dir, (oid[:2],), OBJECTS).open() as folder:
+            return folder.lies(oid[2:]) and keeper.keep(folder, oid[2:], oid)
+    except OSError:
+        return False

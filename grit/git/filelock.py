@@ -1,103 +1,19 @@
-"""A file lock that the kernel releases when its holder dies (spec/wal.md, Locks)."""
+"""A lock of grit's as a file, and the wait for it (spec/wal.md, Locks)."""
 
 import os
-import sys
 import time
-from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
 from grit.core.errors import Busy, IoFailed
 from grit.core.limits import LOCK_WAIT_MS_MAX
+from grit.files.lock import nap, try_lock, unlock, wait_in_line
+from grit.files.private import Folder, failed
 
 _NAP_MS_MIN: Final = 0.2
 _NAP_MS_MAX: Final = 20.0
 _LINE_MS_MAX: Final = 250.0
 """How long to wait in the kernel's line at once: a network's may wake nobody."""
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def try_lock(fd: int) -> bool:
-        """Lock the file unless somebody else has it; raises OSError."""
-        os.lseek(fd, 1 << 20, os.SEEK_SET)  # beyond the pid, which others must be able to read
-        try:
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        return True
-
-    def unlock(fd: int) -> None:
-        """Give the lock back."""
-        os.lseek(fd, 1 << 20, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def try_lock(fd: int) -> bool:
-        """Lock the file unless somebody else has it; raises OSError."""
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def unlock(fd: int) -> None:
-        """Give the lock back."""
-        fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-def wait_in_line(fd: int, wait_ms: float) -> bool | None:
-    """Wait for the lock in the kernel's line, at most that long; return whether it is had.
-
-    None, at once, where that has no sure end: the alarm clock ends it, which must be unused, and
-    which wakes the main thread of a process of Linux alone. Raises OSError.
-    """
-    if sys.platform != "linux":
-        return None
-    import signal
-
-    before = signal.getsignal(signal.SIGALRM)
-    used = before is not signal.SIG_DFL or signal.getitimer(signal.ITIMER_REAL)[0]
-    if used or signal.SIGALRM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
-        return None
-    waiting = True
-
-    def ring(_number: int, _frame: object) -> None:
-        nonlocal waiting
-        if waiting:
-            waiting = False
-            raise _Rung
-
-    try:
-        signal.signal(signal.SIGALRM, ring)
-    except ValueError:
-        return None  # not the main thread
-    try:
-        try:
-            # It rings again, since the first time may be just before the wait begins.
-            wait_s = max(wait_ms, 1) / 1000
-            signal.setitimer(signal.ITIMER_REAL, wait_s, wait_s)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            return True
-        finally:
-            waiting = False
-    except _Rung:
-        return False
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-class _Rung(Exception):
-    """The alarm clock rang."""
-
-
-def nap(nap_ms: float) -> None:
-    """Sleep about that long; the jitter keeps waiting processes from trying in step."""
-    jitter = 0.5 + (time.monotonic_ns() // 1000 % 1000) / 1000
-    time.sleep(nap_ms * jitter / 1000)
 
 
 class FileLock:
@@ -107,13 +23,18 @@ class FileLock:
     messages only. Raises Busy after `wait_ms_max`, IoFailed when the file cannot be locked.
     """
 
-    __slots__ = ("_fd", "_nap_ms_max", "_path", "_pid", "_wait_ms_max", "held")
+    __slots__ = ("_fd", "_folder", "_name", "_nap_ms_max", "_pid", "_wait_ms_max", "held")
 
     def __init__(
-        self, path: str, wait_ms_max: int = LOCK_WAIT_MS_MAX, nap_ms_max: float = _NAP_MS_MAX
+        self,
+        folder: Folder,
+        name: str,
+        wait_ms_max: int = LOCK_WAIT_MS_MAX,
+        nap_ms_max: float = _NAP_MS_MAX,
     ) -> None:
         """Remember the lock's file; nothing is opened before the lock is asked for."""
-        self._path = path
+        self._folder = folder
+        self._name = name
         self._wait_ms_max = wait_ms_max
         self._nap_ms_max = nap_ms_max
         self._fd: int | None = None
@@ -186,23 +107,14 @@ class FileLock:
 
     def _failed(self, error: OSError) -> IoFailed:
         self.release()
-        return IoFailed(f"cannot lock {self._path}: {error.strerror}", errno=error.errno)
+        return failed(f"cannot lock {self._folder.path}/{self._name}", error)
 
     def _open(self) -> int:
-        # Never through a link: a repository that was shipped could name any file of this user.
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
         try:
-            try:
-                return os.open(self._path, flags, 0o666)
-            except FileNotFoundError:
-                # Not what is above: a repository that was moved away is not to come back.
-                with suppress(FileExistsError):
-                    os.mkdir(os.path.dirname(self._path))
-                return os.open(self._path, flags, 0o666)
+            with self._folder.open(make=True) as folder:
+                return folder.open(self._name, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise IoFailed(
-                f"cannot open the lock {self._path}: {error.strerror}", errno=error.errno
-            ) from error
+            raise failed(f"cannot open the lock {self._folder.path}/{self._name}", error) from error
 
     def _holder(self) -> str:
         if self._fd is None:

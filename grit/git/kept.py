@@ -7,7 +7,6 @@ that no collection of git that is still at work can have missed it (spec/wal.md,
 
 import os
 import stat
-import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,32 +15,25 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
 from grit.core.limits import ATTACHMENT_BYTES_MAX, CHUNK_BYTES_MAX, KEPT_NAMES_MAX, KEPT_S
+from grit.files.durable import write_all
+from grit.files.names import OBJECTS
+from grit.files.private import Folder, Opened
 from grit.git.repository import Repository
 
-_FOLDER: Final = "kept"
+_KEPT: Final = "kept"
 _PERIOD_S: Final = 300
 """What is written within this time lies in one folder, and is forgotten together."""
 _TEMPORARY: Final = "tmp_obj_"
 _OBJECT_BYTES_MAX: Final = max(ATTACHMENT_BYTES_MAX, CHUNK_BYTES_MAX) + 64
 _PART_BYTES: Final = 1 << 18
 _HEX: Final = frozenset("0123456789abcdef")
-_READ: Final = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-_CREATE: Final = (
-    os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-)
 _CHECK: Final = "--batch-check=%(objectname) %(objecttype)"
 _KINDS: Final = frozenset({b"blob", b"tree", b"commit"})
 
 
-class _Folder(NamedTuple):
-    period: int
-    path: str
+class _Period(NamedTuple):
+    number: int
+    folder: Folder
 
 
 class Keeper:
@@ -53,64 +45,54 @@ class Keeper:
         """Touch nothing yet."""
         self._repository = repository
         self._shared_mode = shared_mode
-        self._folder: str | None = None
+        self._folder = _folder_of(repository, int(time.time()) // _PERIOD_S)
         self.oids: list[str] = []
         """What was written so far."""
         self.begun = False
         """Whether this is the first writer of a period: somebody should `tidy`."""
 
-    def keep(self, path: str, oid: str) -> bool:
+    def keep(self, source: Opened, name: str, oid: str) -> bool:
         """Give the object's file a second name; return False when it has lost its first one.
 
         A disk that is full or refuses is no reason to fail: the object is there, and only less
         safe from a collection that is at work right now.
         """
         try:
-            self._give(path, oid)
+            self._give(source, name, oid)
         except FileNotFoundError:
-            return os.path.exists(path)
+            return source.lies(name)
         except OSError:
             return True
         return True
 
-    def _give(self, path: str, oid: str) -> None:
+    def _give(self, source: Opened, name: str, oid: str) -> None:
         for again in (True, False):
-            if self._folder is None:
-                self._folder = self._choose()
             try:
-                return _link_or_copy(path, f"{self._folder}/{oid}", self._folder)
+                with self._folder.open() as folder:
+                    return _link_or_copy(source, name, folder, oid)
             except FileExistsError:
                 return
             except FileNotFoundError:
-                self._folder = None  # the period is over, and somebody forgot it
                 if not again:
                     raise
+                self._begin()
 
-    def _choose(self) -> str:
-        """Return the folder of this period; raises OSError."""
-        kept = f"{self._repository.grit_dir}/{_FOLDER}"
-        path = f"{kept}/{int(time.time()) // _PERIOD_S}"
-        if _is_folder(path) and _is_folder(kept):
-            return path
-        with suppress(FileExistsError):
-            os.mkdir(self._repository.grit_dir)
-        self._make(kept)
-        self.begun |= self._make(path)
-        return path
+    def _begin(self) -> None:
+        """Make the folder of this period; raises OSError."""
+        self._folder = _folder_of(self._repository, int(time.time()) // _PERIOD_S)
+        kept = self._repository.private.below(_KEPT)
+        for folder in (kept, self._folder):
+            with suppress(FileNotFoundError), folder.open():
+                continue
+            with folder.open(make=True) as opened:
+                self.begun = True
+                if self._shared_mode:
+                    executable = (self._shared_mode & 0o444) >> 2
+                    opened.chmod(stat.S_ISGID | self._shared_mode | executable | 0o700)
 
-    def _make(self, folder: str) -> bool:
-        try:
-            if stat.S_ISDIR(os.lstat(folder).st_mode):
-                return False
-            os.unlink(folder)  # a link leads elsewhere, and a file is none of ours
-        except FileNotFoundError:
-            pass
-        with suppress(FileExistsError):
-            os.mkdir(folder)
-            if self._shared_mode:
-                executable = (self._shared_mode & 0o444) >> 2
-                os.chmod(folder, stat.S_ISGID | self._shared_mode | executable | 0o700)
-        return True
+
+def _folder_of(repository: Repository, period: int) -> Folder:
+    return repository.private.below(_KEPT).below(str(period))
 
 
 def look_after(repository: Repository, oids: Iterable[str]) -> list[str]:
@@ -136,13 +118,13 @@ def restore(repository: Repository) -> list[str]:
 
     Its content is compared with its id first: the folder may have come with the repository.
     """
-    folders = _folders(repository)
-    return _put_back(repository, [f"{one.path}/{oid}" for one in folders for oid in _oids(one)])
+    kept = {oid: one.folder for one in _periods(repository) for oid in _oids(one.folder)}
+    return _put_back(repository, kept)
 
 
 def is_empty(repository: Repository) -> bool:
     """Return whether nothing is kept: there is no use in looking again."""
-    return not any(True for one in _folders(repository) for _ in _oids(one))
+    return not any(_oids(one.folder) for one in _periods(repository))
 
 
 def tidy(repository: Repository) -> list[str]:
@@ -153,72 +135,56 @@ def tidy(repository: Repository) -> list[str]:
     now = int(time.time()) // _PERIOD_S
     restored: list[str] = []
     count = 0
-    for folder in _folders(repository):
-        oids = _oids(folder)
+    for period in _periods(repository):
+        oids = _oids(period.folder)
         count += len(oids)
         # One from the future was made by another clock, or came with the repository.
-        young = now - KEPT_S // _PERIOD_S <= folder.period <= now + 1
-        if young and (count <= KEPT_NAMES_MAX or folder.period >= now - 1):
+        young = now - KEPT_S // _PERIOD_S <= period.number <= now + 1
+        if young and (count <= KEPT_NAMES_MAX or period.number >= now - 1):
             continue
-        restored += _put_back(repository, [f"{folder.path}/{oid}" for oid in oids])
-        _remove(folder.path)
+        restored += _put_back(repository, dict.fromkeys(oids, period.folder))
+        with suppress(OSError), repository.private.below(_KEPT).open() as kept:
+            kept.remove_tree(str(period.number))
     return restored
 
 
-def _remove(path: str) -> None:
-    with suppress(OSError), os.scandir(path) as entries:
-        for entry in entries:
-            if not (_is_oid(entry.name) or entry.name.startswith(_TEMPORARY)):
-                continue
-            if sys.platform == "win32":
-                os.chmod(entry.path, 0o666)  # what may not be written may not be removed there
-            os.unlink(entry.path)
-    with suppress(OSError):
-        os.rmdir(path)
-
-
-def _folders(repository: Repository) -> list[_Folder]:
+def _periods(repository: Repository) -> list[_Period]:
     """Return the folders of all periods, the newest first."""
-    kept = f"{repository.grit_dir}/{_FOLDER}"
-    if not _is_folder(kept):
-        return []
+    kept = repository.private.below(_KEPT)
     try:
-        with os.scandir(kept) as entries:
-            found = [
-                _Folder(int(entry.name), entry.path)
-                for entry in entries
-                if entry.name.isascii() and entry.name.isdigit() and len(entry.name) < 16
-                if entry.is_dir(follow_symlinks=False)
-            ]
+        with kept.open() as opened:
+            names = [name for name, is_folder in opened.entries() if is_folder]
     except OSError:
         return []
-    return sorted(found, reverse=True)
+    numbers = [int(name) for name in names if _is_period(name)]
+    return [_Period(one, kept.below(str(one))) for one in sorted(numbers, reverse=True)]
 
 
-def _oids(folder: _Folder) -> list[str]:
+def _is_period(name: str) -> bool:
+    return len(name) < 16 and name.isascii() and name.isdigit() and str(int(name)) == name
+
+
+def _oids(folder: Folder) -> list[str]:
     """Return the object ids that name something here, as many as are ever looked at."""
-    found: list[str] = []
-    with suppress(OSError), os.scandir(folder.path) as entries:
-        for entry in entries:
-            if _is_oid(entry.name):
-                found.append(entry.name)
-                if len(found) >= KEPT_NAMES_MAX:
-                    break
-    return found
+    try:
+        with folder.open() as opened:
+            names = [name for name, is_folder in opened.entries() if not is_folder]
+    except OSError:
+        return []
+    return [name for name in names if _is_oid(name)][:KEPT_NAMES_MAX]
 
 
-def _put_back(repository: Repository, paths: list[str]) -> list[str]:
-    """Put back what is missing of the objects that have these second names."""
-    missing = {os.path.basename(path): path for path in paths if not _is_loose(repository, path)}
+def _put_back(repository: Repository, kept: dict[str, Folder]) -> list[str]:
+    """Put back what is missing of the objects that have second names in these folders."""
+    missing = {oid: folder for oid, folder in kept.items() if not _is_loose(repository, oid)}
     if not missing:
         return []
     for oid in _packed(repository, missing):
         missing.pop(oid, None)
-    return [oid for oid, path in missing.items() if _restore(repository, oid, path)]
+    return [oid for oid, folder in missing.items() if _restore(repository, oid, folder)]
 
 
-def _is_loose(repository: Repository, path: str) -> bool:
-    oid = os.path.basename(path)
+def _is_loose(repository: Repository, oid: str) -> bool:
     try:
         # An empty file is what a power loss leaves.
         return os.stat(f"{repository.objects_dir}/{oid[:2]}/{oid[2:]}").st_size > 0
@@ -243,19 +209,17 @@ def _packed(repository: Repository, oids: Iterable[str]) -> Iterator[str]:
             yield oid
 
 
-def _restore(repository: Repository, oid: str, path: str) -> bool:
+def _restore(repository: Repository, oid: str, folder: Folder) -> bool:
     """Put one object back if it is what its name says; return whether it is there now."""
-    folder = f"{repository.objects_dir}/{oid[:2]}"
-    target = f"{folder}/{oid[2:]}"
+    objects = Folder(repository.objects_dir, (oid[:2],), OBJECTS)
     try:
-        if not _is_whole(repository, oid, path):
-            return False
-        with suppress(FileNotFoundError):
-            if os.stat(target).st_size == 0:
-                os.unlink(target)
-        with suppress(FileExistsError):
-            os.mkdir(folder)
-        _link_or_copy(path, target, folder)
+        with folder.open() as kept, objects.open(make=True) as target:
+            if not _is_whole(repository, oid, kept):
+                return False
+            found = target.look(oid[2:])
+            if found is not None and found.st_size == 0:
+                target.remove(oid[2:])
+            _link_or_copy(kept, oid, target, oid[2:])
     except FileExistsError:
         return True
     except OSError:
@@ -263,14 +227,11 @@ def _restore(repository: Repository, oid: str, path: str) -> bool:
     return True
 
 
-def _is_whole(repository: Repository, oid: str, path: str) -> bool:
+def _is_whole(repository: Repository, oid: str, kept: Opened) -> bool:
     """Return whether the file is the object of that id; raises OSError."""
     from grit.git.objects import hash_function
 
-    fd = os.open(path, _READ)
-    with os.fdopen(fd, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return False
+    with os.fdopen(kept.open(oid), "rb", buffering=0) as file:
         inflate, digest = zlib.decompressobj(), hash_function(repository.object_format)(b"")
         header, count = b"", 0
         try:
@@ -292,41 +253,28 @@ def _is_whole(repository: Repository, oid: str, path: str) -> bool:
     return inflate.eof and kind in _KINDS and stated == count and digest.hexdigest() == oid
 
 
-def _link_or_copy(source: str, target: str, folder: str) -> None:
-    """Give a file another name in `folder`; a copy where that cannot be. Raises OSError."""
+def _link_or_copy(source: Opened, name: str, target: Opened, new: str) -> None:
+    """Give a file another name in `target`; a copy where that cannot be. Raises OSError."""
     try:
-        return _link(source, target)
+        return source.link(name, new, target)
     except (FileExistsError, FileNotFoundError):
         raise
     except OSError:
         pass  # another file system, one without links, or somebody else's file
-    temporary = f"{folder}/{_TEMPORARY}{os.urandom(6).hex()}"
-    with os.fdopen(os.open(source, _READ), "rb") as old:
-        mode = stat.S_IMODE(os.fstat(old.fileno()).st_mode) & 0o444
+    temporary = f"{_TEMPORARY}{os.urandom(6).hex()}"
+    with os.fdopen(source.open(name), "rb") as old:
+        fd = target.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
         try:
-            with os.fdopen(os.open(temporary, _CREATE, 0o444), "wb") as new:
+            try:
                 while part := old.read(_PART_BYTES):
-                    new.write(part)
-            os.chmod(temporary, mode)
-            os.replace(temporary, target)
+                    write_all(fd, part)
+            finally:
+                os.close(fd)
+            target.move(temporary, new)
         except OSError:
             with suppress(OSError):
-                os.unlink(temporary)
+                target.remove(temporary)
             raise
-
-
-def _link(source: str, target: str) -> None:
-    if os.link in os.supports_follow_symlinks:
-        os.link(source, target, follow_symlinks=False)
-    else:
-        os.link(source, target)
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return False
 
 
 def _is_oid(name: str) -> bool:

@@ -1,6 +1,5 @@
 """Lock refs: leases as commits behind refs, here and as recorded from remotes (spec/leases.md)."""
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -12,7 +11,8 @@ from grit.git.catfile import CatFile, read_small
 from grit.git.log_reader import absent_objects
 from grit.git.objects import commit_links, tree_entries
 from grit.git.process import run
-from grit.git.refs import read_ref, remove_ref, swap_ref
+from grit.git.refs import lies, read_ref, remove_ref, swap_ref
+from grit.git.refs import set_aside as set_ref_aside
 from grit.git.repository import Repository
 from grit.git.tracking import tracking_ref
 from grit.git.wal import Wal
@@ -161,17 +161,14 @@ def set_aside(wal: Wal, ref: str, now_ms: int) -> str | None:
     None: there is nothing to move. Raises WalDamaged when the damage is not in a file of its own.
     """
     repository = wal.repository
-    path = f"{repository.common_dir}/{ref}"
-    if repository.ref_storage != "files" or not os.path.lexists(path) or os.path.isdir(path):
-        read_ref(repository, ref)  # raises unless it has been mended meanwhile
-        return None
-    kept = f"{repository.grit_dir}/damaged-lock-{ref.rpartition('/')[2]}-{now_ms}"
     try:
-        os.makedirs(repository.grit_dir, exist_ok=True)
-        os.replace(path, kept)
+        if repository.ref_storage != "files" or not lies(repository, ref):
+            read_ref(repository, ref)  # raises unless it has been mended meanwhile
+            return None
+        name = f"damaged-lock-{ref.rpartition('/')[2]}-{now_ms}"
+        return set_ref_aside(repository, ref, name)
     except OSError as error:
         raise WalDamaged(f"{ref} is broken and cannot be moved aside: {error.strerror}") from error
-    return kept
 
 
 def _place(name: str, folder: str, recorded: str) -> tuple[str, str | None] | None:

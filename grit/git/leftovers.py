@@ -5,19 +5,27 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from grit.core.limits import LOCK_LONG_STALE_MS, LOCK_STALE_MS
-from grit.git.filelock import try_lock
+from grit.files.lock import try_lock
+from grit.files.private import Opened
 from grit.git.process import run
-from grit.git.repository import Repository
+from grit.git.repository import Repository, git_folder
 
 _NAP_S: Final = 0.02
-_HELD_LONG: Final = ("/packed-refs.lock", "/shallow.lock")
+_HELD_LONG: Final = ("packed-refs.lock", "shallow.lock")
 """Git may hold these for seconds, and taking the first from a living one could cost refs."""
 
 
-def clear(locks: Iterable[str]) -> list[str]:
+class Lock(NamedTuple):
+    """A lock of git by its name below a git directory."""
+
+    git_dir: str
+    name: str
+
+
+def clear(locks: Iterable[Lock]) -> list[str]:
     """Wait for locks of git to go, and remove those that do not; return notices about these.
 
     Git holds a lock for milliseconds. One that is the same file for LOCK_STALE_MS belongs to a
@@ -28,7 +36,8 @@ def clear(locks: Iterable[str]) -> list[str]:
     if sys.platform == "win32":
         return []
     with ExitStack() as opened:
-        waiting = [_Watched(lock, fd) for lock in locks if (fd := _open(lock, opened)) is not None]
+        found = (_open(lock, opened) for lock in locks)
+        waiting = [one for one in found if one is not None]
         deadline = time.monotonic() + LOCK_STALE_MS / 1000
         while waiting and time.monotonic() < deadline:
             time.sleep(_NAP_S)
@@ -36,17 +45,26 @@ def clear(locks: Iterable[str]) -> list[str]:
         return [notice for one in waiting if (notice := one.remove()) is not None]
 
 
-def locks_of_refs(common_dir: str, refs: Iterable[str]) -> Iterator[str]:
-    """Yield the locks that are in the way of writing these refs; a name may end in "*"."""
+def locks_of_refs(common_dir: str, refs: Iterable[str]) -> Iterator[Lock]:
+    """Yield the locks that are in the way of writing these refs; a name may end in "/*"."""
     for ref in refs:
-        folder, star, _ = f"{common_dir}/{ref}".partition("*")
+        prefix, star, _ = ref.partition("*")
         if not star:
-            yield f"{folder}.lock"
+            yield Lock(common_dir, f"{ref}.lock")
             continue
-        for base, _, files in os.walk(folder):
-            yield from (f"{base}/{name}" for name in files if name.endswith(".lock"))
-    yield f"{common_dir}/packed-refs.lock"
-    yield f"{common_dir}/shallow.lock"
+        with suppress(OSError), git_folder(common_dir, prefix)[0].open() as folder:
+            yield from (Lock(common_dir, name) for name in _locks_in(folder, prefix))
+    yield Lock(common_dir, "packed-refs.lock")
+    yield Lock(common_dir, "shallow.lock")
+
+
+def _locks_in(folder: Opened, prefix: str) -> Iterator[str]:
+    for name, is_folder in folder.entries():
+        if name.endswith(".lock") and not is_folder:
+            yield f"{prefix}{name}"
+        elif is_folder:
+            with suppress(OSError), folder.below(name) as inner:
+                yield from _locks_in(inner, f"{prefix}{name}/")
 
 
 def local_remote(repository: Repository, remote: str) -> str | None:
@@ -60,32 +78,37 @@ def local_remote(repository: Repository, remote: str) -> str | None:
     return None
 
 
-def _open(lock: str, opened: ExitStack) -> int | None:
+def _open(lock: Lock, opened: ExitStack) -> "_Watched | None":
+    place, name = git_folder(*lock)
     try:
-        fd = os.open(lock, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
+        folder = opened.enter_context(place.open())
+        fd = folder.open(name)
     except OSError:
         return None
     opened.callback(os.close, fd)
     age_ms = (time.time() - os.fstat(fd).st_mtime) * 1000
-    if lock.endswith(_HELD_LONG) and age_ms < LOCK_LONG_STALE_MS:
+    if name in _HELD_LONG and age_ms < LOCK_LONG_STALE_MS:
         return None
-    return fd
+    return _Watched(folder, name, fd)
 
 
 class _Watched:
     """A lock file that was there, held open so that its inode is not used again."""
 
-    def __init__(self, lock: str, fd: int) -> None:
-        self._lock = lock
+    def __init__(self, folder: Opened, name: str, fd: int) -> None:
+        self._folder = folder
+        self._name = name
         self._fd = fd
         self._first = os.fstat(fd)
 
     def is_same(self) -> bool:
         try:
-            now = os.lstat(self._lock)
+            now = self._folder.look(self._name)
         except OSError:
             return False
-        return os.path.samestat(now, self._first) and now.st_mtime_ns == self._first.st_mtime_ns
+        if now is None or not os.path.samestat(now, self._first):
+            return False
+        return now.st_mtime_ns == self._first.st_mtime_ns
 
     def remove(self) -> str | None:
         # Of several that have waited, each in turn looks again while it alone holds this very
@@ -93,6 +116,7 @@ class _Watched:
         with suppress(OSError):
             own = self._first.st_uid == os.geteuid()
             if own and try_lock(self._fd) and self.is_same():
-                os.unlink(self._lock)
-                return f"removed {self._lock}, which a killed process had left behind"
+                self._folder.remove(self._name)
+                path = f"{self._folder.path}/{self._name}"
+                return f"removed {path}, which a killed process had left behind"
         return None

@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Final
 
 from grit.core.errors import GitFailed, WalDamaged
-from grit.core.limits import CHUNK_BYTES_MAX, SEEN_OBJECTS_MAX
+from grit.core.limits import CHUNK_BYTES_MAX, SEEN_OBJECTS_MAX, SHALLOW_BYTES_MAX
+from grit.files.private import failed, read_plain
 from grit.git.blob import Blob, is_broken, not_a_blob, too_large, unreadable
 from grit.git.catfile import Answer, CatFile, Item, read_ahead, read_listed, stop
 from grit.git.dialects import ATTACHMENTS
@@ -314,9 +315,11 @@ def find_attachment(repository: Repository, head: str, sha256_hex: str) -> Itera
 
 
 def shallow_commits(repository: Repository) -> frozenset[bytes]:
-    """Return the commits at which a shallow clone ends, in hex."""
+    """Return the commits at which a shallow clone ends, as hex; raises IoFailed."""
+    path = f"{repository.common_dir}/shallow"
     try:
-        with open(f"{repository.common_dir}/shallow", "rb") as file:
-            return frozenset(file.read().split())
+        return frozenset(read_plain(path, SHALLOW_BYTES_MAX).split())
     except FileNotFoundError:
         return frozenset()
+    except OSError as error:
+        raise failed(f"cannot read {path}", error) from error

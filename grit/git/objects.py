@@ -15,11 +15,14 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import IoFailed
 from grit.core.limits import CHUNK_BYTES_MAX
+from grit.files.durable import sync_folder, write_all
+from grit.files.names import OBJECTS
+from grit.files.private import Folder, Opened, read_plain
 from grit.git.kept import Keeper
-from grit.git.refs import sync_folder
 from grit.git.repository import Repository
 
 _HEADER_BYTES_MAX: Final = 64
+_PACKED_BYTES_MAX: Final = 2 * CHUNK_BYTES_MAX
 _STORE_ATTEMPTS_MAX: Final = 32
 FILE: Final = 0o100000
 FOLDER: Final = 0o040000
@@ -51,11 +54,10 @@ class ObjectWriter:
         """
         framed = b"%b %d\0%b" % (kind.encode(), len(content), content)
         oid = hash_of(self._repository.object_format, framed)
-        folder = f"{self._repository.objects_dir}/{oid[:2]}"
-        path = f"{folder}/{oid[2:]}"
+        folder = Folder(self._repository.objects_dir, (oid[:2],), OBJECTS)
         try:
-            if replace or not (_freshen(path) and self.keeper.keep(path, oid)):
-                self._store(folder, path, framed, oid)
+            if replace or not self._renew(folder, oid):
+                self._store(folder, oid, framed)
         except OSError as error:
             raise IoFailed(
                 f"cannot write an object of the log: {error.strerror}; head unchanged",
@@ -77,46 +79,64 @@ class ObjectWriter:
             ) from error
         self._folders.clear()
 
-    def _store(self, folder: str, path: str, framed: bytes, oid: str) -> None:
+    def _renew(self, folder: Folder, oid: str) -> bool:
+        """Return whether the object is there already; it gets a new time, and a second name.
+
+        `git gc` keeps unreferenced objects by their age: an old one must look new again before the
+        ref names it. An empty file is what a power loss leaves; it is written again.
+        """
+        name = oid[2:]
+        try:
+            with folder.open() as opened:
+                found = opened.look(name)
+                if found is None or found.st_size == 0:
+                    return False
+                opened.touch(name)
+                return self.keeper.keep(opened, name, oid)
+        except OSError:
+            return False
+
+    def _store(self, folder: Folder, oid: str, framed: bytes) -> None:
         packed = zlib.compress(framed, 1)
         for attempt in range(_STORE_ATTEMPTS_MAX):
             try:
-                return self._store_once(folder, path, packed, oid)
+                with folder.open() as opened:
+                    return self._store_once(opened, oid, packed)
             except (FileNotFoundError, FileExistsError):
                 # `git gc` removes empty folders, and with --prune=now unfinished files too.
                 if attempt == _STORE_ATTEMPTS_MAX - 1:
                     raise
                 self._make_folder(folder)
 
-    def _store_once(self, folder: str, path: str, packed: bytes, oid: str) -> None:
+    def _store_once(self, folder: Opened, oid: str, packed: bytes) -> None:
         # Git's own name for unfinished objects: `git gc` clears away what a kill leaves.
-        temporary = f"{folder}/tmp_obj_{os.urandom(6).hex()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        fd = os.open(temporary, flags, 0o444)
+        temporary = f"tmp_obj_{os.urandom(6).hex()}"
+        fd = folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
         try:
             try:
                 write_all(fd, packed)
                 if self._durable:
                     os.fsync(fd)
-                    self._folders.add(folder)
+                    self._folders.add(folder.path)
+                if self._shared_mode:
+                    os.fchmod(fd, self._shared_mode & 0o444)
             finally:
                 os.close(fd)
-            if self._shared_mode:
-                os.chmod(temporary, self._shared_mode & 0o444)
             # The other name comes first: from here on `git prune` can take one of them at most.
-            if not self.keeper.keep(temporary, oid):
+            if not self.keeper.keep(folder, temporary, oid):
                 raise FileNotFoundError(temporary)
-            os.replace(temporary, path)
+            folder.move(temporary, oid[2:])
         except OSError:
-            _discard(temporary)
+            with suppress(OSError):  # what stays is git's to clear away
+                folder.remove(temporary)
             raise
 
-    def _make_folder(self, folder: str) -> None:
+    def _make_folder(self, folder: Folder) -> None:
         try:
-            os.makedirs(folder, exist_ok=True)
-            if self._shared_mode:
-                executable = (self._shared_mode & 0o444) >> 2
-                os.chmod(folder, stat.S_ISGID | self._shared_mode | executable | 0o700)
+            with folder.open(make=True) as opened:
+                if self._shared_mode:
+                    executable = (self._shared_mode & 0o444) >> 2
+                    opened.chmod(stat.S_ISGID | self._shared_mode | executable | 0o700)
         except (FileExistsError, FileNotFoundError):
             return  # removed again in between: the next attempt sees
         if self._durable:
@@ -166,8 +186,7 @@ def read_loose(repository: Repository, oid: str) -> tuple[str, bytes] | None:
     None says only that git has to be asked.
     """
     try:
-        with open(f"{repository.objects_dir}/{oid[:2]}/{oid[2:]}", "rb", buffering=0) as file:
-            packed = file.readall()
+        packed = read_plain(f"{repository.objects_dir}/{oid[:2]}/{oid[2:]}", _PACKED_BYTES_MAX)
     except OSError:
         return None
     inflate = zlib.decompressobj()
@@ -217,32 +236,3 @@ def commit_ids(content: bytes) -> tuple[bytes, list[bytes]]:
         return b"", []
     tree, parents = links.groups()
     return tree.lower(), parents.lower().split()[1::2]
-
-
-def _freshen(path: str) -> bool:
-    """Return whether the object is there already, and give it a new time.
-
-    `git gc` keeps unreferenced objects by their age: an old one must look new again before the
-    ref names it. An empty file is what a power loss leaves; it is written again.
-    """
-    try:
-        if os.stat(path).st_size == 0:
-            return False
-        os.utime(path)
-    except OSError:
-        return False
-    return True
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write everything, however the system cuts it; raises OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _discard(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        return  # what stays is git's to clear away

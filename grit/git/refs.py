@@ -4,21 +4,26 @@ Files are read here; they are swapped under git's own `<ref>.lock`. Other ref st
 the git program (spec/wal.md, The ref).
 """
 
-import errno
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
-from grit.core.limits import LOCK_STALE_MS, LOCK_WAIT_MS_MAX
-from grit.git.repository import Repository
+from grit.core.limits import (
+    LOCK_STALE_MS,
+    LOCK_WAIT_MS_MAX,
+    PACKED_REFS_BYTES_MAX,
+    REF_BYTES_MAX,
+)
+from grit.files.private import Folder, NotPrivate, Opened, read_plain
+from grit.git.repository import Repository, git_folder
 
 if TYPE_CHECKING:
     from grit.git.reflock import RefLock
 
 GRIT_REF: Final = "refs/grit/wal"
 GRITE_REF: Final = "refs/grite/wal"
-_REF_BYTES_MAX: Final = 4096
 _NAP_MS: Final = 5
 _BESIDE_THE_LOG: Final = frozenset({"locks", "snapshots"})
 """Folders of refs that are not heads of a log, and can be many."""
@@ -68,7 +73,8 @@ def refs_below(
             oid, space, rest = line.partition(marker)
             if space and rest and (named is None or rest.rpartition(b"/")[2] == named.encode()):
                 found[prefix + rest.decode(errors="replace")] = oid.decode(errors="replace")
-    _collect_loose(f"{repository.common_dir}/{prefix}", prefix, found, named)
+    with suppress(OSError), _folder_of(repository, prefix).open() as folder:
+        _collect_loose(folder, prefix, found, named)
     size = 64 if repository.object_format == "sha256" else 40
     whole = {ref: oid for ref, oid in found.items() if len(oid) == size and _HEX.issuperset(oid)}
     return RefsBelow(whole, stamp)
@@ -83,28 +89,31 @@ def _packed_stamp(repository: Repository) -> str:
     return f"{seen.st_ino} {seen.st_size} {seen.st_mtime_ns}"
 
 
+def _folder_of(repository: Repository, prefix: str) -> Folder:
+    folder, last = git_folder(repository.common_dir, prefix)
+    assert not last, "a prefix ends in a slash"
+    return folder
+
+
 def _collect_loose(
-    folder: str, prefix: str, found: dict[str, str], named: str | None, depth: int = 0
+    folder: Opened, prefix: str, found: dict[str, str], named: str | None, depth: int = 0
 ) -> None:
-    try:
-        with os.scandir(folder) as entries:
-            names = [(entry.name, entry.is_dir()) for entry in entries]
-    except OSError:
-        return
-    for name, is_folder in names:
-        if is_folder and (depth == 0 or name not in _BESIDE_THE_LOG):
-            _collect_loose(f"{folder}{name}/", f"{prefix}{name}/", found, named, depth + 1)
-            continue
-        if not is_folder and named not in (None, name):
-            continue
-        # The name of a remote may end like that of such a folder.
-        place = f"{name}/{named}" if is_folder else name
-        try:
-            with open(f"{folder}{place}", "rb", buffering=0) as file:
-                oid = file.read(_REF_BYTES_MAX).strip().decode(errors="replace")
-        except OSError:
-            continue
-        found[f"{prefix}{place}"] = oid
+    for name, is_folder in folder.entries():
+        with suppress(OSError):
+            if not is_folder:
+                if named in (None, name):
+                    found[f"{prefix}{name}"] = _text(folder, name)
+                continue
+            with folder.below(name) as inner:
+                if depth == 0 or name not in _BESIDE_THE_LOG:
+                    _collect_loose(inner, f"{prefix}{name}/", found, named, depth + 1)
+                elif named is not None:
+                    # The name of a remote may end like that of such a folder.
+                    found[f"{prefix}{name}/{named}"] = _text(inner, named)
+
+
+def _text(folder: Opened, name: str) -> str:
+    return folder.read(name, cut=True).strip().decode(errors="replace")
 
 
 def _below_with_git(repository: Repository, prefix: str) -> dict[str, str]:
@@ -136,10 +145,10 @@ def swap_ref(
         return _swap_with_git(repository, name, old, new)
     from grit.git.reflock import RefLock
 
-    path = f"{repository.common_dir}/{name}"
-    lock = RefLock(path, repository.grit_dir, new.encode() + b"\n", shared_mode, sync)
+    folder, last = git_folder(repository.common_dir, name)
+    lock = RefLock(folder, last, repository.private, new.encode() + b"\n", shared_mode, sync)
     try:
-        _take(lock, f"{path}.lock", repository, name, notices)
+        _take(lock, repository, name, notices)
         try:
             # Read again under the lock: from here to the rename nobody else may move the ref.
             if read_ref(repository, name) != old:
@@ -173,35 +182,39 @@ def remove_ref(repository: Repository, name: str, old: str) -> bool:
     return bool(cleared) and run(repository.git_dir, *words).status == 0
 
 
-def sync_folder(path: str) -> None:
-    """Make a folder's entries durable, where the system can; raises OSError."""
-    if os.name == "nt":
-        return
-    fd = os.open(path, os.O_RDONLY)
+def set_aside(repository: Repository, ref: str, kept: str) -> str:
+    """Move the file of a ref into grit's folder, a link itself, and return where it is now.
+
+    Raises OSError.
+    """
+    folder, name = git_folder(repository.common_dir, ref)
+    with folder.open() as refs, repository.private.open(make=True) as private:
+        refs.move(name, kept, private)
+    return f"{repository.grit_dir}/{kept}"
+
+
+def lies(repository: Repository, ref: str) -> bool:
+    """Return whether anything but a folder lies where the file of a ref is; raises OSError."""
+    folder, name = git_folder(repository.common_dir, ref)
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        with folder.open() as refs:
+            return refs.lies(name)
+    except FileNotFoundError:
+        return False
 
 
 def _read_loose(repository: Repository, name: str) -> str | None:
     path = f"{repository.common_dir}/{name}"
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        data = read_plain(path, REF_BYTES_MAX, follow=False, cut=True)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise WalDamaged(f"{name} is a symbolic link; head unchanged", ref=name) from error
-        raise _refused(name, "cannot read", error) from error
-    try:
-        data = os.read(fd, _REF_BYTES_MAX)
     except IsADirectoryError:
         return None  # refs live below it; a swap finds the conflict
+    except NotPrivate as error:
+        raise WalDamaged(f"{name} {error.what}; head unchanged", ref=name) from error
     except OSError as error:
         raise _refused(name, "cannot read", error) from error
-    finally:
-        os.close(fd)
     if data.startswith(b"ref:"):
         target = data[4:].strip().decode(errors="replace")
         raise WalDamaged(f"{name} is a symbolic ref to {target}; head unchanged", ref=name)
@@ -223,8 +236,7 @@ def _read_packed(repository: Repository, name: str) -> str | None:
 
 def _packed(repository: Repository, name: str) -> bytes:
     try:
-        with open(f"{repository.common_dir}/packed-refs", "rb", buffering=0) as file:
-            return file.readall()
+        return read_plain(f"{repository.common_dir}/packed-refs", PACKED_REFS_BYTES_MAX)
     except FileNotFoundError:
         return b""
     except OSError as error:
@@ -246,49 +258,56 @@ def _check_free(repository: Repository, name: str) -> None:
         raise WalDamaged(f"refs below {name}/ are in the way of the log", ref=name)
 
 
-def _take(
-    lock: "RefLock", path: str, repository: Repository, name: str, notices: list[str] | None
-) -> None:
-    from grit.git.reflock import remove_dead
-
+def _take(lock: "RefLock", repository: Repository, name: str, notices: list[str] | None) -> None:
     deadline = time.monotonic() + LOCK_WAIT_MS_MAX / 1000
     while True:
         try:
             if lock.take():
                 return
         except FileNotFoundError:
-            _make_folder(path, name)  # `git pack-refs --prune` removes empty folders
+            _make_folder(lock, name)  # `git pack-refs --prune` removes empty folders
             continue
         except OSError as error:
             raise _refused(name, "cannot lock", error) from error
-        if remove_dead(path, repository.grit_dir):
+        if lock.remove_dead():
             _tell_removed(name, notices)
-        elif notices is not None and _is_stale(path):
-            _remove_stale(path, name, notices)
+        elif notices is not None and lock_age_ms(repository, name) > LOCK_STALE_MS:
+            remove_stale(repository, name, notices)
         elif time.monotonic() >= deadline:
             raise Busy(f"busy: {name}.lock is held by another git process")
         else:
             time.sleep(_NAP_MS / 1000)
 
 
-def _make_folder(path: str, name: str) -> None:
+def _make_folder(lock: "RefLock", name: str) -> None:
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        lock.make_folder()
     except OSError as error:
         raise _refused(name, "cannot create the folder of", error) from error
 
 
-def _is_stale(lock: str) -> bool:
+def lock_age_ms(repository: Repository, name: str) -> float:
+    """Return how old the lock of a ref is; 0 where none lies there, or it cannot be looked at.
+
+    Raises IoFailed where something else lies there.
+    """
+    folder, last = git_folder(repository.common_dir, f"{name}.lock")
     try:
-        age_ms = (time.time() - os.stat(lock).st_mtime) * 1000
+        with folder.open() as refs:
+            found = refs.look(last)
+    except NotPrivate as error:
+        raise _refused(name, "cannot lock", error) from error
     except OSError:
-        return False  # gone, or about to fail on its own
-    return age_ms > LOCK_STALE_MS
+        return 0.0  # gone, or about to fail on its own
+    return (time.time() - found.st_mtime) * 1000 if found else 0.0
 
 
-def _remove_stale(lock: str, name: str, notices: list[str]) -> None:
+def remove_stale(repository: Repository, name: str, notices: list[str]) -> None:
+    """Remove the lock of a ref that nobody can be holding, with a notice; raises IoFailed."""
+    folder, last = git_folder(repository.common_dir, f"{name}.lock")
     try:
-        os.unlink(lock)
+        with folder.open() as refs:
+            refs.remove(last)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -302,7 +321,8 @@ def _tell_removed(name: str, notices: list[str] | None) -> None:
 
 
 def _refused(name: str, what: str, error: OSError) -> IoFailed:
-    return IoFailed(f"{what} {name}: {error.strerror}; head unchanged", ref=name, errno=error.errno)
+    reason = str(error) if isinstance(error, NotPrivate) else f"{what} {name}: {error.strerror}"
+    return IoFailed(f"{reason}; head unchanged", ref=name, errno=error.errno)
 
 
 def _read_with_git(repository: Repository, name: str) -> str | None:

@@ -6,6 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, InvalidArgs
+from grit.files.private import read_plain
 from grit.git.gitconfig import GitConfig
 from grit.git.process import run
 from grit.git.repository import Repository
@@ -15,6 +16,7 @@ _CREDENTIALS: Final = re.compile(r"(?<=://)[^/]*@")
 _PLAIN_NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
 _URL: Final = re.compile(rb"\turl = \S")
 _CONFIG_BYTES_MAX: Final = 1 << 20
+_AGREED: Final = "remotes"
 
 
 def list_remotes(config: GitConfig) -> list[str]:
@@ -69,8 +71,7 @@ def is_written_down(repository: Repository, name: str) -> bool:
     away from. False says nothing: included files and odd spellings are git's to read.
     """
     try:
-        with open(f"{repository.common_dir}/config", "rb") as file:
-            lines = file.read(_CONFIG_BYTES_MAX).split(b"\n")
+        lines = read_plain(f"{repository.common_dir}/config", _CONFIG_BYTES_MAX).split(b"\n")
     except OSError:
         return False
     header = b'[remote "%s"]' % name.encode(errors="surrogateescape")
@@ -143,9 +144,9 @@ def add_refspec(repository: Repository, config: GitConfig, remote: str, ref: str
     words = ("config", "--add", f"remote.{remote}.fetch", fetch_refspec(remote, ref))
     done = run(repository.git_dir, *words)
     if done.status != 0:
-        from grit.git.leftovers import clear
+        from grit.git.leftovers import Lock, clear
 
-        if clear([f"{repository.common_dir}/config.lock"]):
+        if clear([Lock(repository.common_dir, "config.lock")]):
             done = run(repository.git_dir, *words)
     if done.status != 0:
         raise GitFailed(f"git cannot add the refspec of remote {remote}: {done.reason}")
@@ -162,13 +163,13 @@ class Agreed(NamedTuple):
 def load_agreed(repository: Repository) -> dict[str, Agreed]:
     """Return what each remote and this clone last agreed on, by tracking name."""
     try:
-        with open(_agreed_path(repository), encoding="utf-8", errors="replace") as file:
-            lines = [line.split() for line in file]
+        with repository.private.open() as folder:
+            text = folder.read(_AGREED).decode(errors="replace")
     except OSError:
         return {}
     return {
         line[2]: Agreed(line[0], int(line[1]))
-        for line in lines
+        for line in map(str.split, text.splitlines())
         if len(line) == 3 and line[1].isdecimal()
     }
 
@@ -182,13 +183,6 @@ def save_agreed(repository: Repository, tracking: str, agreed: Agreed) -> None:
     if known.get(tracking) == agreed:
         return
     known[tracking] = agreed
-    path = _agreed_path(repository)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.new"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(f"{one.head} {one.event_count} {name}\n" for name, one in known.items())
-    os.replace(temporary, path)
-
-
-def _agreed_path(repository: Repository) -> str:
-    return f"{repository.grit_dir}/remotes"
+    lines = (f"{one.head} {one.event_count} {name}\n" for name, one in known.items())
+    with repository.private.open(make=True) as folder:
+        folder.replace(_AGREED, "".join(lines).encode(), sync=False)

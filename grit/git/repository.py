@@ -7,9 +7,13 @@ knows safe.directory, ceilings, foreign owners and odd layouts.
 import os
 import stat
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
+from grit.core.limits import GIT_CONFIG_BYTES_MAX
+from grit.files.names import GRIT, REFS
+from grit.files.private import Folder, failed, read_plain
 
 _ASK_VARIABLES: Final = (
     "GIT_DIR",
@@ -38,7 +42,8 @@ _PROMISOR: Final = "remote.promisor"
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _POINTER_BYTES_MAX: Final = 8192
 """A `.git` file or a `commondir` file holds one path."""
-_CONFIG_BYTES_MAX: Final = 16 * 1024 * 1024
+_SHARED: Final = frozenset({"group", "all", "world", "everybody", "2"})
+_GROUP_MAY_WRITE: Final = 0o020
 
 
 class Repository(NamedTuple):
@@ -60,6 +65,36 @@ class Repository(NamedTuple):
     def grit_dir(self) -> str:
         """Folder of grit's own files, shared by all worktrees."""
         return f"{self.common_dir}/grit"
+
+    @property
+    def private(self) -> Folder:
+        """The same folder, to open; nothing else is how what lies in it is reached."""
+        return private_folder(self.common_dir)
+
+
+def private_folder(common_dir: str) -> Folder:
+    """Return grit's folder in a git directory."""
+    return Folder(common_dir, (GRIT,), shared=partial(_is_shared, common_dir))
+
+
+def git_folder(common_dir: str, name: str) -> tuple[Folder, str]:
+    """Return the folder of a name of git's, such as a ref or its lock, and the last part.
+
+    What lies at the top (`refs`) may be a link, as it may for git; what is below may not.
+    """
+    *above, last = name.split("/")
+    return Folder("/".join((common_dir, *above[:1])), tuple(above[1:]), REFS), last
+
+
+def _is_shared(common_dir: str) -> bool:
+    """Whether the group of the git directory may write to it, by git's configuration."""
+    value = _format_values(common_dir).get("core.sharedrepository", "").lower()
+    if value in _SHARED or value in _TRUE:
+        return True
+    try:
+        return len(value) > 1 and int(value, 8) & _GROUP_MAY_WRITE != 0
+    except ValueError:
+        return False
 
 
 class _Unusual(Exception):
@@ -145,8 +180,7 @@ def _lstat(path: str) -> os.stat_result | None:
 def _pointed(path: str, prefix: bytes, base: str) -> str:
     """Return the absolute path that a `.git` or `commondir` file names."""
     try:
-        with open(path, "rb") as file:
-            line = file.read(_POINTER_BYTES_MAX)
+        line = read_plain(path, _POINTER_BYTES_MAX, cut=True)
     except OSError as error:
         raise _Unusual from error
     target = line.removeprefix(prefix).rstrip(b"\r\n")
@@ -211,12 +245,11 @@ def _format_values(common_dir: str) -> dict[str, str]:
     """
     path = f"{common_dir}/config"
     try:
-        with open(path, "rb") as file:
-            data = file.read(_CONFIG_BYTES_MAX)
+        data = read_plain(path, GIT_CONFIG_BYTES_MAX)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise IoFailed(f"cannot read {path}: {error.strerror}", errno=error.errno) from error
+        raise failed(f"cannot read {path}", error) from error
     values = _parse_config(data.decode(errors="surrogateescape"))
     return _parse_config_with_git(path) if values is None else values
 

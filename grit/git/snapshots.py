@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core import limits
+from grit.files.private import read_plain
 from grit.git.blob import Blob, not_a_blob, too_large, unreadable
 from grit.git.kept import look_after
 from grit.git.objects import ObjectWriter, hash_of
 from grit.git.refs import swap_ref
+from grit.git.repository import git_folder
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
+    from grit.files.private import Opened
     from grit.git.catfile import CatFile
     from grit.git.gitconfig import GitConfig
     from grit.git.repository import Repository
@@ -223,38 +227,47 @@ def clear_locks(repository: Repository) -> list[str]:
 
     Names of snapshots do not come again, so nobody would ever meet these.
     """
-    import os
-
     try:
-        names = os.listdir(f"{repository.common_dir}/{SNAPSHOTS}")
+        with git_folder(repository.common_dir, SNAPSHOTS)[0].open() as folder:
+            names = [name for name, _ in folder.entries() if name.endswith(".lock")]
     except OSError:
         return []
-    locks = [name for name in names if name.endswith(".lock")]
-    if not locks:
+    if not names:
         return []
-    from grit.git.leftovers import clear
+    from grit.git.leftovers import Lock, clear
 
-    return clear(f"{repository.common_dir}/{SNAPSHOTS}{name}" for name in locks)
+    return clear(Lock(repository.common_dir, f"{SNAPSHOTS}{name}") for name in names)
 
 
 def _any_ref(repository: Repository) -> bool:
     """Return False where a look at files shows that no snapshot is named: no process is started."""
-    import os
-
     if repository.ref_storage != "files":
         return True
+    common_dir = repository.common_dir
     try:
-        with open(f"{repository.common_dir}/packed-refs", "rb") as file:
-            if b"/snapshots/" in file.read():
-                return True
+        packed = read_plain(f"{common_dir}/packed-refs", limits.PACKED_REFS_BYTES_MAX)
+        if b"/snapshots/" in packed:
+            return True
     except FileNotFoundError:
         pass
     except OSError:
         return True  # git says what is wrong with it
-    if os.path.isdir(f"{repository.common_dir}/{SNAPSHOTS}"):
+    with suppress(OSError), git_folder(common_dir, SNAPSHOTS)[0].open():
         return True
-    tracked = os.walk(f"{repository.common_dir}/{TRACKED}")
-    return any("snapshots" in folders for _, folders, _ in tracked)
+    with suppress(OSError), git_folder(common_dir, TRACKED)[0].open() as folder:
+        return _holds_snapshots(folder)
+    return False
+
+
+def _holds_snapshots(folder: Opened) -> bool:
+    folders = [name for name, is_folder in folder.entries() if is_folder]
+    if "snapshots" in folders:
+        return True
+    for name in folders:
+        with suppress(OSError), folder.below(name) as inner:
+            if _holds_snapshots(inner):
+                return True
+    return False
 
 
 def _read_blob(objects: CatFile, oid: str) -> Blob:

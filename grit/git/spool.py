@@ -10,14 +10,16 @@ from grit.core.errors import InvalidEvent, IoFailed
 from grit.core.events import Event
 from grit.core.ids import ActorId, EventId
 from grit.core.issue import Order
-from grit.core.limits import EVENT_ID_BYTES, ID_BYTES, LOCK_WAIT_MS_MAX, QUEUE_BYTES_MAX
+from grit.core.limits import EVENT_ID_BYTES, ID_BYTES, LOCK_WAIT_MS_MAX
+from grit.files.durable import write_all
+from grit.files.private import Folder, NotPrivate
 from grit.git.filelock import FileLock
 from grit.git.repository import Repository
 
 _VERSION: Final = 2
 _NAP_MS_MAX: Final = 4
-_READ_BYTES_MAX: Final = 2 * QUEUE_BYTES_MAX
-"""No writer lets a queue grow that long: what lies beyond is foreign."""
+_WAITING: Final = "queue"
+_TAKEN: Final = "queue-taken"
 _PLACE_BYTES: Final = ID_BYTES + 8 + ID_BYTES + EVENT_ID_BYTES
 _START: Final = Struct(">II")
 """Length and CRC-32 of what follows."""
@@ -27,7 +29,6 @@ _ACTOR_AT: Final = ID_BYTES + 8
 _SHAPE: Final = (bytes, bytes, bytes, bytes)
 _ANNOUNCES: Final = 1
 _FOLLOWS: Final = 2
-_BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Content(NamedTuple):
@@ -96,12 +97,9 @@ class Ticket:
         """Whether the entry is waiting or being committed; if not, the log knows what became."""
         return os.fstat(self._fd).st_nlink > 0
 
-    def is_file(self, path: str) -> bool:
-        """Return whether the entry stands in the file of that name."""
-        try:
-            return os.path.samestat(os.fstat(self._fd), os.stat(path))
-        except FileNotFoundError:
-            return False
+    def is_file(self, found: os.stat_result | None) -> bool:
+        """Return whether the entry stands in the file that was looked at."""
+        return found is not None and os.path.samestat(os.fstat(self._fd), found)
 
     def close(self) -> None:
         """Leave the queue."""
@@ -129,38 +127,35 @@ class Spool:
     log, or when they cannot be. Every method raises IoFailed.
     """
 
-    __slots__ = ("_taken", "_waiting", "repository")
+    __slots__ = ("_folder", "repository")
 
     def __init__(self, repository: Repository) -> None:
         """Open nothing yet."""
         self.repository = repository
-        self._waiting = f"{repository.grit_dir}/queue"
-        self._taken = f"{repository.grit_dir}/queue-taken"
+        self._folder = repository.private
 
     def lock(self, wait_ms_max: int = LOCK_WAIT_MS_MAX) -> FileLock:
         """Return the short lock, held while a writer decides and queues.
 
         Who holds it never waits for the log's lock; who holds that one may wait for this one.
         """
-        return FileLock(f"{self._waiting}.lock-file", wait_ms_max, nap_ms_max=_NAP_MS_MAX)
+        return FileLock(self._folder, "queue.lock-file", wait_ms_max, nap_ms_max=_NAP_MS_MAX)
 
     def read(self) -> Queued:
         """Return what is queued; what is torn or foreign is left out. Call under `lock`."""
-        waiting, size = _entries(_content(self._waiting))
+        waiting, size = _entries(_content(self._folder, _WAITING))
         return Queued(self.taken(), waiting, size)
 
     def taken(self) -> tuple[Entry, ...]:
         """Return what is being committed, or what a killed process left of that."""
-        return _entries(_content(self._taken))[0]
+        return _entries(_content(self._folder, _TAKEN))[0]
 
     def append(self, entry: Entry, queued: Queued) -> Ticket:
         """Queue an entry behind those that `read` found under the same lock."""
-        from grit.git.objects import write_all
-
         data = _encode(entry)
         try:
-            flags = os.O_RDWR | os.O_CREAT | _BINARY
-            fd = os.open(self._waiting, flags, 0o666)
+            with self._folder.open() as folder:
+                fd = folder.open(_WAITING, os.O_RDWR | os.O_CREAT)
             try:
                 if os.fstat(fd).st_size != queued.waiting_bytes:
                     os.ftruncate(fd, queued.waiting_bytes)  # a killed writer's torn end
@@ -176,7 +171,9 @@ class Spool:
     def take(self) -> None:
         """Let what waits be taken. Call under both locks, with nothing taken."""
         try:
-            os.rename(self._waiting, self._taken)
+            with self._folder.open() as folder:
+                if folder.look(_WAITING) is not None:
+                    folder.move(_WAITING, _TAKEN)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -184,7 +181,7 @@ class Spool:
 
     def finish(self) -> None:
         """Forget what was taken. Call under the log's lock."""
-        _remove(self._taken)
+        self._remove(_TAKEN)
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Take the entry back if it still waits; return whether it did.
@@ -192,10 +189,25 @@ class Spool:
         All entries that wait with it go too: their writers see it and start over.
         Call under `lock`.
         """
-        if ticket.is_file(self._waiting):
-            _remove(self._waiting)
+        try:
+            with self._folder.open() as folder:
+                found = folder.look(_WAITING)
+        except OSError as error:
+            raise _failed("clear", error) from error
+        if ticket.is_file(found):
+            self._remove(_WAITING)
             return True
         return False
+
+    def _remove(self, name: str) -> None:
+        try:
+            with self._folder.open() as folder:
+                if folder.look(name) is not None:
+                    folder.remove(name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _failed("clear", error) from error
 
 
 def place_of(event: Event) -> bytes:
@@ -234,26 +246,17 @@ def _entries(data: bytes) -> tuple[tuple[Entry, ...], int]:
     return tuple(entries), at
 
 
-def _content(path: str) -> bytes:
+def _content(folder: Folder, name: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read(_READ_BYTES_MAX)
+        with folder.open() as opened:
+            return opened.read(name, cut=True)  # no writer lets it grow that long
     except FileNotFoundError:
         return b""
     except OSError as error:
         raise _failed("read", error) from error
 
 
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise _failed("clear", error) from error
-
-
 def _failed(what: str, error: OSError) -> IoFailed:
-    return IoFailed(
-        f"cannot {what} the queue of writers: {error.strerror}; head unchanged", errno=error.errno
-    )
+    what = f"cannot {what} the queue of writers: {error.strerror}"
+    told = str(error) if isinstance(error, NotPrivate) else what
+    return IoFailed(f"{told}; head unchanged", errno=error.errno)

@@ -1,11 +1,10 @@
 """Remote-tracking refs: what the remotes had when they were last fetched from (spec/sync.md)."""
 
-import os
 import time
 from typing import NamedTuple
 
 from grit.core.errors import WalDamaged
-from grit.git.refs import read_ref, refs_below
+from grit.git.refs import lies, read_ref, refs_below, set_aside
 from grit.git.repository import Repository
 
 
@@ -50,13 +49,10 @@ def clear_record(repository: Repository, ref: str) -> list[str]:
         read_ref(repository, ref)
         return []
     except WalDamaged as damage:
-        path = f"{repository.common_dir}/{ref}"
-        if repository.ref_storage != "files" or not os.path.lexists(path):
-            raise
-        kept = f"{repository.grit_dir}/damaged-record-{time.time_ns()}"
         try:
-            os.makedirs(repository.grit_dir, exist_ok=True)
-            os.replace(path, kept)
+            if repository.ref_storage != "files" or not lies(repository, ref):
+                raise damage
+            kept = set_aside(repository, ref, f"damaged-record-{time.time_ns()}")
         except OSError as error:
             raise WalDamaged(f"{damage.message}, and cannot be moved aside") from error
         what = damage.message.partition(";")[0]

@@ -17,6 +17,8 @@ from grit.git.repository import Repository
 if TYPE_CHECKING:
     from subprocess import Popen
 
+    from grit.git.leftovers import Lock
+
 WORDS_CHARS_MAX: Final = 2_000
 """How much of what the other side said is kept."""
 _PROGRESS: Final = re.compile(r"(?:remote: )?(\w[\w ]*):\s+\d+% \((\d{1,15})/(\d{1,15})\)")
@@ -243,7 +245,7 @@ def _folder(repository: Repository, remote: str) -> str | None:
     return local_remote(repository, remote)
 
 
-def _locks(common_dir: str | None, refs: Iterable[str]) -> Iterable[str]:
+def _locks(common_dir: str | None, refs: Iterable[str]) -> "Iterable[Lock]":
     from grit.git.leftovers import locks_of_refs
 
     return () if common_dir is None else locks_of_refs(common_dir, refs)
@@ -292,7 +294,7 @@ def _talk(
     environ: Mapping[str, str],
     progress: ProgressReporter,
     label: str,
-    locks: Callable[[], Iterable[str]],
+    locks: "Callable[[], Iterable[Lock]]",
     meanwhile: Callable[[], None] | None = None,
     stdin: IO[bytes] | None = None,
 ) -> _Talk:

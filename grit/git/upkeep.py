@@ -2,6 +2,8 @@
 
 import os
 
+from grit.files.names import OBJECTS
+from grit.files.private import Folder
 from grit.git.gitconfig import GitConfig
 from grit.git.process import start_detached
 from grit.git.repository import Repository
@@ -10,7 +12,8 @@ from grit.git.repository import Repository
 def count_sampled_objects(repository: Repository) -> int:
     """Return the loose objects in the one folder of 256 that git samples too."""
     try:
-        names = os.listdir(f"{repository.objects_dir}/17")
+        with Folder(repository.objects_dir, ("17",), OBJECTS).open() as folder:
+            names = [name for name, _ in folder.entries()]
     except OSError:
         return 0
     return sum(not name.startswith("tmp_") for name in names)

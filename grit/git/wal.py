@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from grit.core.errors import Conflict, InvalidArgs, WalDamaged
 from grit.core.limits import ATTACHMENT_BYTES_MAX, HEALS_MAX, LOCK_WAIT_MS_MAX
-from grit.git.refs import GRIT_REF, GRITE_REF, read_ref, swap_ref, sync_folder
+from grit.files.durable import sync_folder
+from grit.git.refs import GRIT_REF, GRITE_REF, read_ref, swap_ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -111,7 +112,7 @@ class Wal:
         """Return the lock that a writer holds around refresh and append."""
         from grit.git.filelock import FileLock
 
-        return FileLock(f"{self.repository.grit_dir}/wal.lock-file", wait_ms_max)
+        return FileLock(self.repository.private, "wal.lock-file", wait_ms_max)
 
     def read(self, head: str, old: str | None, known: Known | None = None) -> Iterator[Blob]:
         """Yield the chunk files of `head` that `old` does not have, oldest first.

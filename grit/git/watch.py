@@ -283,6 +283,11 @@ def positions(repository: Repository) -> list[str]:
     return found
 
 
+def _is_folder(path: str) -> bool:
+    """Whether it is a folder, and no link to one, which would be watched outside."""
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
 def _folders(common: str) -> Iterator[str]:
     """Yield the folders in which a ref of a log can move."""
     refs = f"{common}/refs"
@@ -290,7 +295,7 @@ def _folders(common: str) -> Iterator[str]:
     yield refs
     if os.path.isdir(f"{common}/reftable"):
         yield f"{common}/reftable"
-    below = deque(path for root in _ROOTS if os.path.isdir(path := f"{refs}/{root}"))
+    below = deque(path for root in _ROOTS if _is_folder(path := f"{refs}/{root}"))
     for _ in range(_FOLDERS_MAX):
         if not below:
             return

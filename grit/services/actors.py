@@ -196,7 +196,7 @@ def _first(workspace: Workspace, *, key: bool) -> tuple[ActorFile, bool]:
     """
     from grit.git.filelock import FileLock
 
-    with FileLock(f"{workspace.repository.grit_dir}/actors.lock-file"):
+    with FileLock(workspace.repository.private, "actors.lock-file"):
         actor = current(workspace)
         if actor is not None:
             return actor, False

@@ -4,7 +4,6 @@ No check changes anything, and none trusts that another one passed (spec/doctor.
 """
 
 import os
-import time
 from collections.abc import Callable
 from itertools import zip_longest
 from typing import Final, Literal, NamedTuple
@@ -127,14 +126,11 @@ def check_ref(workspace: Workspace, ref: LogRef, view: ViewState) -> Check:
     return Check("ref", "ok", f"{ref.name} is at {ref.head[:12]}")
 
 
-def stale_lock(workspace: Workspace, ref: LogRef) -> str | None:
-    """Return the path of a lock of the log's ref that nobody can be holding, or None."""
-    path = f"{workspace.repository.common_dir}/{ref.name}.lock"
-    try:
-        age_ms = (time.time() - os.stat(path).st_mtime) * 1000
-    except OSError:
-        return None
-    return path if age_ms > LOCK_STALE_MS else None
+def is_lock_stale(workspace: Workspace, ref: LogRef) -> bool:
+    """Return whether the log's ref has a lock that nobody can be holding; raises IoFailed."""
+    from grit.git.refs import lock_age_ms
+
+    return lock_age_ms(workspace.repository, ref.name) > LOCK_STALE_MS
 
 
 def check_lost(workspace: Workspace, ref: LogRef) -> Check:
@@ -155,7 +151,12 @@ def check_lost(workspace: Workspace, ref: LogRef) -> Check:
 
 def check_ref_lock(workspace: Workspace, ref: LogRef) -> Check:
     """Whether a killed process left the lock of the log's ref behind."""
-    if stale_lock(workspace, ref) is None:
+    try:
+        stale = is_lock_stale(workspace, ref)
+    except IoFailed as error:
+        plan = "look at what lies there, and move it away"
+        return Check("ref_lock", "error", error.message, plan)
+    if not stale:
         return Check("ref_lock", "ok", "no lock was left behind")
     return Check(
         "ref_lock",

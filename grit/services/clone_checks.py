@@ -224,19 +224,16 @@ def _believable(lock: "LockRef", now_ms: int) -> bool:
     return lock.lease is None or lock.lease.plausible(now_ms)
 
 
-def key_path(workspace: Workspace, actor_id: ActorId) -> str:
-    """Return where the signing key of an actor of this clone lies."""
-    return f"{workspace.repository.grit_dir}/actors/{actor_id.hex()}/keys/signing.key"
-
-
-def is_exposed(path: str) -> bool:
-    """Return whether others than the owner may read or write the file."""
+def is_exposed(workspace: Workspace, actor_id: ActorId) -> bool:
+    """Return whether others than the owner may read or write the signing key of an actor."""
     if os.name == "nt":
         return False  # access is not in the mode there
     try:
-        return os.stat(path).st_mode & 0o077 != 0
+        with files.key_folder(workspace.repository, actor_id).open() as folder:
+            found = folder.look(files.KEY)
     except OSError:
-        return False
+        return False  # what is wrong with it is told as such
+    return found is not None and found.st_mode & 0o077 != 0
 
 
 def check_keys(workspace: Workspace) -> Check:
@@ -250,7 +247,7 @@ def check_keys(workspace: Workspace) -> Check:
     exposed: list[str] = []
     for actor_id in actor_ids:
         wrong += _key_problems(workspace, actor_id)
-        if is_exposed(key_path(workspace, actor_id)):
+        if is_exposed(workspace, actor_id):
             exposed.append(f"the signing key of {actor_id.hex()[:8]} can be read by others")
     if wrong:
         plan = "restore these files from a copy, or go on as a new actor: 'grit actor init --use'"

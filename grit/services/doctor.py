@@ -3,7 +3,6 @@
 Mending never rewrites history and drops no event (spec/doctor.md, Mending).
 """
 
-import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -86,7 +85,7 @@ def view_facts(workspace: Workspace) -> ViewFacts:
     """Return what the view holds once it is up to date."""
     stats = refresh.refresh(workspace).stats()
     try:
-        size_bytes = os.stat(os.path.join(workspace.database.directory, "data.mdb")).st_size
+        size_bytes = workspace.database.size_bytes
     except OSError:
         size_bytes = 0
     return ViewFacts(stats, size_bytes)
@@ -171,12 +170,14 @@ def _mend(workspace: Workspace, ids: set[str]) -> list[str]:
 
 
 def _remove_ref_lock(workspace: Workspace) -> Iterator[str]:
+    from grit.git.refs import remove_stale
+
     ref = checks.look_at_ref(workspace)
     with _writers_lock(workspace):
-        path = checks.stale_lock(workspace, ref)
-        if path is not None:
-            os.unlink(path)
-            yield f"removed {ref.name}.lock, which a killed process had left behind"
+        if checks.is_lock_stale(workspace, ref):
+            notices: list[str] = []
+            remove_stale(workspace.repository, ref.name, notices)
+            yield from notices
 
 
 def _take_back(workspace: Workspace) -> Iterator[str]:
@@ -208,15 +209,14 @@ def _restore_ref(workspace: Workspace) -> Iterator[str]:
 
 def _move_aside(workspace: Workspace, ref: LogRef) -> str | None:
     """Keep the damaged file of the ref under grit's folder; a symref's target stays untouched."""
+    from grit.git.refs import lies, set_aside
+
     repository = workspace.repository
     if repository.ref_storage != "files":
         raise WalDamaged(f"{ref.name} is damaged, and only git can mend it in this storage")
-    path = f"{repository.common_dir}/{ref.name}"
-    if not os.path.lexists(path):
+    if not lies(repository, ref.name):
         return None  # the damage is in packed-refs
-    kept = f"{repository.grit_dir}/damaged-ref-{workspace.now_ms()}"
-    os.replace(path, kept)
-    return kept
+    return set_aside(repository, ref.name, f"damaged-ref-{workspace.now_ms()}")
 
 
 def _restore_objects(workspace: Workspace) -> Iterator[str]:
@@ -275,9 +275,8 @@ def _set_locks_aside(workspace: Workspace) -> Iterator[str]:
 
 def _tighten_keys(workspace: Workspace) -> Iterator[str]:
     for actor_id in files.list_actor_ids(workspace.repository):
-        path = clone_checks.key_path(workspace, actor_id)
-        if clone_checks.is_exposed(path):
-            os.chmod(path, 0o600)
+        if clone_checks.is_exposed(workspace, actor_id):
+            files.tighten_key(workspace.repository, actor_id)
             yield f"the signing key of {actor_id.hex()[:8]} can be read by its owner alone"
 
 
@@ -285,7 +284,7 @@ def _writers_lock(workspace: Workspace) -> "FileLock":
     """Return the lock of the log's writers, also while its ref cannot be read."""
     from grit.git.filelock import FileLock
 
-    return FileLock(f"{workspace.repository.grit_dir}/wal.lock-file")
+    return FileLock(workspace.repository.private, "wal.lock-file")
 
 
 _MENDING: Final[tuple[tuple[tuple[str, ...], Callable[[Workspace], Iterator[str]]], ...]] = (

@@ -36,8 +36,8 @@ class LeaseBook:
         """Return the lock of this clone's leases; raises Busy after LEASE_WAIT_MS_MAX."""
         from grit.git.filelock import FileLock
 
-        path = f"{self._workspace.repository.grit_dir}/leases.lock-file"
-        return FileLock(path, LEASE_WAIT_MS_MAX)
+        private = self._workspace.repository.private
+        return FileLock(private, "leases.lock-file", LEASE_WAIT_MS_MAX)
 
     def look(self, *, ask: bool = True) -> list[LockRef]:
         """Return the newest lock refs, after asking the remote where there is one.

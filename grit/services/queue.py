@@ -12,7 +12,8 @@ from grit.core.errors import Busy, Conflict, GritError, IoFailed
 from grit.core.events import Event
 from grit.core.ids import ActorId, EventId
 from grit.core.limits import APPEND_RETRIES_MAX, LOCK_WAIT_MS_MAX
-from grit.git.filelock import FileLock, nap
+from grit.files.lock import nap
+from grit.git.filelock import FileLock
 from grit.git.spool import Content, Entry, Spool, Ticket
 from grit.services.append import Label, append_events, tell_not_durable
 from grit.services.refresh import refresh

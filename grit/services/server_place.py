@@ -1,8 +1,6 @@
 """Where a clone's command server is, whether it runs, and how it is started (spec/daemon.md)."""
 
-import errno
 import os
-import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +8,9 @@ from typing import Final, NamedTuple, TypeVar
 
 from grit.core.errors import Busy, IoFailed
 from grit.core.limits import SERVER_START_MS_MAX, SERVER_STOP_MS_MAX
-from grit.git.filelock import nap, try_lock, unlock
+from grit.files.lock import nap, try_lock, unlock
+from grit.files.private import Folder, Opened, failed
+from grit.git.repository import private_folder
 
 State = dict[str, object]
 Answer = TypeVar("Answer")
@@ -23,8 +23,6 @@ AGAIN_S: Final = 10
 MODULE: Final = ("-P", "-m", "grit.daemon")
 """What Python is told to run; never what lies in the working directory, which is anybody's."""
 _LOOK_MS: Final = 5.0
-_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-"""A repository that was shipped may have links in it to files outside."""
 
 state: Callable[[], State] | None = None
 """Set in a process that runs a command for the server: returns what `daemon status` shows."""
@@ -34,6 +32,11 @@ class Place(NamedTuple):
     """The files of one user's server in a clone; `folder` is `<common dir>/grit`."""
 
     folder: str
+
+    @property
+    def private(self) -> Folder:
+        """The folder, to open."""
+        return private_folder(os.path.dirname(self.folder))
 
     @property
     def link(self) -> str:
@@ -57,11 +60,12 @@ def running_pid(place: Place) -> int | None:
     Raises IoFailed when the lock cannot be looked at.
     """
     try:
-        fd = os.open(place.lock, os.O_RDWR | _NO_LINK)
+        with place.private.open() as folder:
+            fd = folder.open(f"{SERVER_LINK}.lock", os.O_RDWR)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise IoFailed(f"cannot open {place.lock}: {error.strerror}") from error
+        raise failed(f"cannot open {place.lock}", error) from error
     try:
         if try_lock(fd):
             unlock(fd)
@@ -84,24 +88,21 @@ def start_unasked(folder: str, environ: Mapping[str, str]) -> None:
 
 def _may_start(place: Place) -> bool:
     """Whether this is a clone of this user's where nothing speaks against it; raises OSError."""
-    try:
-        found = os.lstat(place.lock)
-        if not stat.S_ISREG(found.st_mode) or 0 <= time.time() - found.st_mtime < AGAIN_S:
+    with place.private.open() as folder:
+        found = folder.look(f"{SERVER_LINK}.lock")
+        if found is not None and 0 <= time.time() - found.st_mtime < AGAIN_S:
             return False
-    except FileNotFoundError:
-        found = os.stat(place.folder)
-    if found.st_uid != os.getuid():
-        return False
-    # The launcher only guesses: a folder named grit can be anything.
-    is_git = os.path.lexists(f"{os.path.dirname(place.folder)}/HEAD")
-    return is_git and not _is_refused(place.folder)
+        if (found or os.stat(place.folder)).st_uid != os.getuid():
+            return False
+        # The launcher only guesses: a folder named grit can be anything.
+        is_git = os.path.lexists(f"{os.path.dirname(place.folder)}/HEAD")
+        return is_git and not _is_refused(folder)
 
 
-def _is_refused(folder: str) -> bool:
+def _is_refused(folder: Opened) -> bool:
     """Whether the settings say no; they are parsed only where the word stands in them."""
     try:
-        with open(f"{folder}/config.toml", "rb") as file:
-            data = file.read()
+        data = folder.read("config.toml")
     except FileNotFoundError:
         return False
     except OSError:
@@ -140,16 +141,24 @@ def start(place: Place, environ: Mapping[str, str]) -> tuple[int, bool]:
     pid = running_pid(place)
     if pid and os.path.islink(place.link):
         return pid, False
+    make_folder(place)
     try:
-        os.makedirs(place.folder, exist_ok=True)
         _spawn(place.folder, environ)
     except OSError as error:
-        raise IoFailed(f"cannot start the server: {error.strerror}") from error
+        raise failed("cannot start the server", error) from error
     found = _wait_for(lambda: _up(place), SERVER_START_MS_MAX)
     if found is None:
         said = log_lines(place, 1)
         raise IoFailed(f"the server did not start; {said[-1] if said else 'its log is empty'}")
     return found, True
+
+
+def make_folder(place: Place) -> None:
+    """Make grit's folder where there is none; raises IoFailed."""
+    try:
+        place.private.open(make=True).close()
+    except OSError as error:
+        raise failed("cannot start the server", error) from error
 
 
 def _up(place: Place) -> int | None:
@@ -191,19 +200,17 @@ def open_log(place: Place, flags: int) -> int:
 
     A link could lead to any file of this user, and a pipe stop whoever opens it.
     """
-    fd = os.open(place.log, flags | _NO_LINK | getattr(os, "O_NONBLOCK", 0), 0o600)
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    raise OSError(errno.EINVAL, "it is not a plain file", place.log)
+    with place.private.open() as folder:
+        return folder.open(f"{SERVER_LINK}.log", flags, 0o600)
 
 
 def log_lines(place: Place, count: int) -> list[str]:
     """Return the last lines of the server's log; raises IoFailed when it cannot be read."""
     try:
-        with open(open_log(place, os.O_RDONLY), encoding="utf-8", errors="replace") as file:
-            return file.read().splitlines()[-count:]
+        with place.private.open() as folder:
+            said = folder.read(f"{SERVER_LINK}.log", cut=True)
+        return said.decode(errors="replace").splitlines()[-count:]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise IoFailed(f"cannot read {place.log}: {error.strerror}") from error
+        raise failed(f"cannot read {place.log}", error) from error

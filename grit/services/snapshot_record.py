@@ -16,6 +16,8 @@ MADE: Final = "made"
 AGREES: Final = "agrees"
 TRUSTED: Final = (MADE, AGREES)
 """Verdicts of this clone on which a snapshot is used at once."""
+_RECORD: Final = "snapshots.toml"
+_MARK: Final = "snapshots-mark"
 _ENTRIES_MAX: Final = 64
 _CHECKED: Final = "checked"
 _TOLD: Final = "told"
@@ -79,27 +81,18 @@ def note_newest(workspace: Workspace, newest: Newest) -> None:
     _change(workspace, change)
 
 
-def _path(workspace: Workspace) -> str:
-    return f"{workspace.repository.grit_dir}/snapshots.toml"
-
-
-def _mark_path(workspace: Workspace) -> str:
-    return f"{workspace.repository.grit_dir}/snapshots-mark"
-
-
 def _load(workspace: Workspace) -> Settings:
     """Return what is remembered; nothing when grit did not leave the file as it is.
 
     One that was edited, or shipped with a repository, could vouch for a false snapshot.
     """
-    from grit.git.actors import load_toml
-    from grit.view.trust import look, read_mark
+    from grit.git.actors import parse_toml
+    from grit.view.trust import trusted_record
 
     try:
-        seen = look(_path(workspace))
-        if seen is None or seen != read_mark(_mark_path(workspace)):
-            return {}
-        return load_toml(_path(workspace))
+        with workspace.repository.private.open() as folder:
+            data = trusted_record(folder, _RECORD, _MARK)
+            return {} if data is None else parse_toml(data, f"{folder.path}/{_RECORD}")
     except (IoFailed, OSError, ValueError):
         return {}  # written anew by the next verdict: it saves time, and holds no truth
 
@@ -117,15 +110,15 @@ def _added(settings: Settings, name: str, key: str, value: str) -> Setting:
 
 
 def _change(workspace: Workspace, change: Callable[[Settings], None]) -> None:
-    from grit.git.actors import dump_toml, replace_file
+    from grit.git.actors import dump_toml
     from grit.git.filelock import FileLock
-    from grit.view.trust import look, write_mark
+    from grit.view.trust import vouch
 
+    private = workspace.repository.private
     try:
-        with FileLock(f"{workspace.repository.grit_dir}/snapshots.lock-file", _WAIT_MS_MAX):
+        with FileLock(private, "snapshots.lock-file", _WAIT_MS_MAX), private.open() as folder:
             settings = _load(workspace)
             change(settings)
-            replace_file(_path(workspace), dump_toml(settings).encode(), 0o666)
-            write_mark(_mark_path(workspace), look(_path(workspace)))
+            vouch(folder, _RECORD, _MARK, dump_toml(settings).encode())
     except (Busy, IoFailed, OSError):
         return

@@ -5,15 +5,16 @@ It is believed under the same conditions as a view is opened (spec/view.md, Trus
 log that contains that head; so a stale or shipped one costs time and changes no answer.
 """
 
-import os
 from typing import Final, NamedTuple, cast
 
 from grit.core.codec import pack, unpack
 from grit.core.errors import InvalidEvent
 from grit.core.ids import EventId
 from grit.services.workspace import Workspace
-from grit.view.trust import look, read_mark, write_mark
+from grit.view.trust import trusted_record, vouch
 
+_RECORD: Final = "verified"
+_MARK: Final = "verified-mark"
 _VERSION: Final = 1
 """Goes up with the rules of decoding too: what could not be read was not verified."""
 _WRONG_MAX: Final = 100_000
@@ -29,13 +30,12 @@ class Verified(NamedTuple):
 
 def load(workspace: Workspace) -> Verified | None:
     """Return the record, or None when there is none that can be believed."""
-    path, mark_path = _paths(workspace)
     try:
-        seen = look(path)
-        if seen is None or seen != read_mark(mark_path):
+        with workspace.repository.private.open() as folder:
+            data = trusted_record(folder, _RECORD, _MARK)
+        if data is None:
             return None
-        with open(path, "rb") as file:
-            version, head, wrong = cast(tuple[int, str, tuple[EventId, ...]], unpack(file.read()))
+        version, head, wrong = cast(tuple[int, str, tuple[EventId, ...]], unpack(data))
     except (OSError, InvalidEvent, TypeError, ValueError):
         return None
     return Verified(head, frozenset(wrong)) if version == _VERSION else None
@@ -46,20 +46,10 @@ def save(workspace: Workspace, head: str, wrong: list[EventId]) -> None:
 
     The caller holds the lock of the view's writers.
     """
-    path, mark_path = _paths(workspace)
     if len(wrong) > _WRONG_MAX:
         return
-    temporary = f"{path}.{os.getpid()}.new"
     try:
-        with open(temporary, "wb") as file:
-            file.write(pack((_VERSION, head, tuple(sorted(wrong)))))
-        write_mark(mark_path, None)
-        os.replace(temporary, path)
-        write_mark(mark_path, look(path))
+        with workspace.repository.private.open() as folder:
+            vouch(folder, _RECORD, _MARK, pack((_VERSION, head, tuple(sorted(wrong)))))
     except OSError:
         return
-
-
-def _paths(workspace: Workspace) -> tuple[str, str]:
-    folder = workspace.repository.grit_dir
-    return f"{folder}/verified", f"{folder}/verified-mark"

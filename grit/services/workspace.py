@@ -1,10 +1,10 @@
 """A repository opened for use: its log, its view, and the ports to the outside."""
 
-import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from grit.core.progress import SILENT, ProgressReporter
+from grit.files.private import Opened
 from grit.git.repository import Repository, discover
 from grit.view.database import Database
 
@@ -58,7 +58,7 @@ class Workspace:
     def database(self) -> Database:
         """The view's database; it may be behind the log, see `refresh`."""
         if self._database is None:
-            self._database = Database(os.path.join(self.repository.grit_dir, "view"))
+            self._database = Database(self.repository.private.below("view"))
         return self._database
 
     def settings_stamp(self, *, actors: bool = False) -> bytes:
@@ -66,21 +66,15 @@ class Workspace:
 
         It costs a stat: the settings themselves are not read. Nothing when there are none.
         """
-        folder = self.repository.grit_dir
         found = b""
-        for path in (
-            (f"{folder}/config.toml", f"{folder}/actors") if actors else (f"{folder}/config.toml",)
-        ):
-            try:
-                seen = os.stat(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                found += b"?%d " % (error.errno or 0)
-                continue
-            found += b"%d %d %d %d " % (
-                seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
-            )  # fmt: skip
+        try:
+            with self.repository.private.open() as folder:
+                for name in ("config.toml", "actors") if actors else ("config.toml",):
+                    found += _stamp(folder, name)
+        except FileNotFoundError:
+            return found
+        except OSError as error:
+            return b"?%d " % (error.errno or 0)
         return found
 
     def use_database(self, database: Database) -> None:
@@ -92,6 +86,16 @@ class Workspace:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _stamp(folder: Opened, name: str) -> bytes:
+    try:
+        seen = folder.look(name)
+    except OSError as error:
+        return b"?%d " % (error.errno or 0)
+    if seen is None:
+        return b""
+    return b"%d %d %d %d " % (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
 def open_workspace(directory: str, ports: Ports) -> Workspace:

@@ -12,6 +12,7 @@ import lmdb
 
 from grit.core.errors import Busy, IoFailed
 from grit.core.limits import LOCK_WAIT_MS_MAX, READER_WAIT_MS_MAX
+from grit.files.private import Folder, NotPrivate
 from grit.view.trust import Mark, ViewDoubt, look, read_mark, write_mark
 from grit.view.writer_lock import WriterLock
 
@@ -22,7 +23,9 @@ MAP_BYTES: Final = 64 * 1024 * 1024
 """Address space taken at first; it grows on demand."""
 _DATA: Final = "data.mdb"
 _LOCK: Final = "lock.mdb"
+_MARK: Final = "mark"
 _BUILD: Final = "build"
+_HEADING: Final = "grit/view"
 _PROBES_MAX: Final = 50
 _READERS_MAX: Final = 510
 _NAP_S: Final = 0.02
@@ -51,13 +54,11 @@ class Database:
     it for the one before, unless that is in the middle of a read or a write.
     """
 
-    def __init__(self, directory: str, *, map_bytes: int = MAP_BYTES) -> None:
-        self.directory: Final = directory
+    def __init__(self, folder: Folder, *, map_bytes: int = MAP_BYTES) -> None:
+        self.directory: Final = folder.path
+        self._folder = folder
         self._map_bytes = map_bytes
-        self._data_path = os.path.join(directory, _DATA)
-        self._mark_path = os.path.join(directory, "mark")
-        self._build_path = os.path.join(directory, _BUILD)
-        self._lock = WriterLock(os.path.join(directory, "writer.lock"))
+        self._lock = WriterLock(folder)
         self._env: lmdb.Environment | None = None
         self._pid = 0
         self._inode = 0
@@ -79,11 +80,20 @@ class Database:
 
         directory = tempfile.mkdtemp(prefix="grit-view-")
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
-        return Database(directory)
+        return Database(Folder(directory, (), _HEADING))
 
     def exists(self) -> bool:
-        """Return whether there is a data file, good or bad."""
-        return os.path.exists(self._data_path)
+        """Return whether there is a data file, good or bad, or something else in its place."""
+        try:
+            return self._look() is not None
+        except OSError:
+            return True
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the data file, 0 where there is none; raises OSError."""
+        seen = self._look()
+        return seen.size_bytes if seen else 0
 
     @property
     def building(self) -> bool:
@@ -164,10 +174,9 @@ class Database:
         once the lock is held (another process rebuilt it) is written as in `exclusive`.
         Raises Busy, and IoFailed or OSError where the folder cannot be written.
         """
-        # Never the git directory itself: a repository that was moved away is not to come back.
-        for folder in (os.path.dirname(self.directory), self.directory):
-            with suppress(FileExistsError):
-                os.mkdir(folder)
+        with self._folder.open(make=True) as folder:
+            for name in (_DATA, _LOCK, _MARK, _BUILD):
+                folder.look(name)
         self._lock.acquire()
         try:
             if not force and self._sound():
@@ -203,7 +212,8 @@ class Database:
         finally:
             # Also after a failure: LMDB left the last good state, and this process knows it.
             if not self._building:
-                write_mark(self._mark_path, look(self._data_path) if sound else None)
+                with self._folder.open() as folder:
+                    write_mark(folder, _MARK, look(folder, _DATA) if sound else None)
 
     def _begin(self, env: lmdb.Environment, *, write: bool) -> Txn:
         self.transactions += 1
@@ -241,7 +251,7 @@ class Database:
                 crowded = True
                 continue
             # A rebuild may have switched the files while they were opened.
-            again = read_mark(self._mark_path)
+            again = self._seen_and_marked()[1]
             if again is None or again.inode != mark.inode:
                 self.close()
         raise ViewDoubt("changed", "the view is replaced again and again")
@@ -261,7 +271,7 @@ class Database:
                 continue
         self._lock.acquire(READER_WAIT_MS_MAX)
         try:
-            seen = look(self._data_path)
+            seen = self._look()
             if seen is not None and seen.inode == inode and self._sound():
                 self._copy()
         finally:
@@ -270,20 +280,27 @@ class Database:
     def _copy(self) -> None:
         import shutil
 
-        shutil.rmtree(self._build_path, ignore_errors=True)
-        os.makedirs(self._build_path)
-        copy = os.path.join(self._build_path, _DATA)
-        with open(self._data_path, "rb") as old, open(copy, "xb") as new:
-            shutil.copyfileobj(old, new)
-            new.flush()
-            os.fsync(new.fileno())  # a power loss must not leave holes under a mark that fits
+        self._make_build()
+        with self._folder.open() as folder, folder.below(_BUILD) as build:
+            new_fd = build.open(_DATA, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            with os.fdopen(folder.open(_DATA), "rb") as old, os.fdopen(new_fd, "wb") as new:
+                shutil.copyfileobj(old, new)
+                new.flush()
+                os.fsync(new.fileno())  # a power loss must not leave holes under a mark that fits
         self._switch()
-        shutil.rmtree(self._build_path, ignore_errors=True)
+        with self._folder.open() as folder:
+            folder.remove_tree(_BUILD)
+
+    def _make_build(self) -> None:
+        """Make the folder of a new file, without what an earlier try left."""
+        with self._folder.open() as folder:
+            folder.remove_tree(_BUILD)
+            folder.below(_BUILD, make=True).close()
 
     def _trusted(self) -> Mark:
         """Return the mark of a file that may be opened, or raise ViewDoubt."""
         for _ in range(_PROBES_MAX):
-            seen, mark = look(self._data_path), read_mark(self._mark_path)
+            seen, mark = self._seen_and_marked()
             if seen is None:
                 raise ViewDoubt("absent", "there is no view yet")
             if mark == seen:
@@ -292,6 +309,8 @@ class Database:
                 raise ViewDoubt("schema", f"the view has layout {mark.schema}")
             try:
                 free = self._lock.try_acquire()
+            except NotPrivate as error:
+                raise ViewDoubt("refused", str(error)) from error
             except OSError:
                 break
             if free:
@@ -308,13 +327,11 @@ class Database:
 
     def _sound(self) -> bool:
         """Whether the file is the one marked, under the lock, and nothing spoke against it."""
-        seen = look(self._data_path)
-        if seen is None or seen.inode == self._damaged_inode:
-            return False
-        return seen == read_mark(self._mark_path)
+        seen, mark = self._seen_and_marked()
+        return seen is not None and seen.inode != self._damaged_inode and seen == mark
 
     def _open_checked(self) -> None:
-        seen = look(self._data_path)
+        seen = self._look()
         if seen is None:
             raise ViewDoubt("absent", "there is no view yet")
         if not self._sound():
@@ -326,13 +343,42 @@ class Database:
     def _is_open(self, inode: int) -> bool:
         return self._env is not None and self._inode == inode and self._pid == os.getpid()
 
+    def _look(self) -> Mark | None:
+        """Return what the data file is, None without one."""
+        try:
+            with self._folder.open() as folder:
+                return look(folder, _DATA)
+        except FileNotFoundError:
+            return None
+
+    def _seen_and_marked(self) -> tuple[Mark | None, Mark | None]:
+        """Return what the data file is, and the mark; ViewDoubt where something else lies."""
+        try:
+            with self._folder.open() as folder:
+                return look(folder, _DATA), read_mark(folder, _MARK)
+        except FileNotFoundError:
+            return None, None
+        except NotPrivate as error:
+            raise ViewDoubt("refused", str(error)) from error
+
+    def _check_files(self) -> None:
+        """Look at the files that LMDB opens by their paths."""
+        try:
+            with self._folder.open() as folder:
+                for name in (_DATA, _LOCK):
+                    folder.look(name)
+        except NotPrivate as error:
+            raise ViewDoubt("refused", str(error)) from error
+
     def _open(self, directory: str, inode: int) -> None:
         self.close()
         other = _OPENED.get(directory)
         if other is not None and not (other._reads or other._lock.held):
             other.close()  # it opens the view again when it is used again
-        building = directory == self._build_path
-        size_bytes = 0 if building else os.stat(self._data_path).st_size
+        building = self._building
+        if not building:
+            self._check_files()
+        size_bytes = 0 if building else self.size_bytes
         writable = os.access(directory, os.W_OK)
         try:
             self._env = lmdb.open(
@@ -361,13 +407,10 @@ class Database:
         self.openings += 1
 
     def _build(self) -> Iterator[None]:
-        import shutil
-
-        shutil.rmtree(self._build_path, ignore_errors=True)
-        os.makedirs(self._build_path)
+        self._make_build()
         try:
             self._building = True
-            self._open(self._build_path, 0)
+            self._open(os.path.join(self.directory, _BUILD), 0)
             yield
             assert self._env is not None
             try:
@@ -379,16 +422,17 @@ class Database:
         finally:
             self._building = False
             self.close()
-            shutil.rmtree(self._build_path, ignore_errors=True)
+            with suppress(OSError), self._folder.open() as folder:
+                folder.remove_tree(_BUILD)
 
     def _switch(self) -> None:
         """Put the built file in place; the mark keeps readers from opening a mixed pair."""
-        write_mark(self._mark_path, None)
-        lock_path = os.path.join(self.directory, _LOCK)
-        if os.path.lexists(lock_path):
-            os.unlink(lock_path)
-        os.replace(os.path.join(self._build_path, _DATA), self._data_path)
-        write_mark(self._mark_path, look(self._data_path))
+        with self._folder.open() as folder, folder.below(_BUILD) as build:
+            write_mark(folder, _MARK, None)
+            with suppress(FileNotFoundError):
+                folder.remove(_LOCK)
+            build.move(_DATA, _DATA, folder)
+            write_mark(folder, _MARK, look(folder, _DATA))
         self._damaged_inode = 0
 
 

@@ -9,10 +9,12 @@ import os
 from typing import Final, Literal, NamedTuple
 from zlib import crc32
 
+from grit.files.private import Opened
+
 SCHEMA: Final = 4
 """Version of all byte layouts of the view; another one is rebuilt."""
 
-Reason = Literal["absent", "schema", "changed", "damaged"]
+Reason = Literal["absent", "schema", "changed", "damaged", "refused"]
 
 _NAME: Final = "grit-view"
 _BYTES: Final = 160
@@ -21,7 +23,10 @@ _SWITCHING: Final = b"switching".ljust(_BYTES)
 
 
 class ViewDoubt(Exception):
-    """The view cannot be believed and must be rebuilt; `absent` means that there is none yet."""
+    """The view cannot be believed and must be rebuilt; `absent` means that there is none yet.
+
+    `refused`: something else lies in its place, and it can be built in another one alone.
+    """
 
     def __init__(self, reason: Reason, detail: str) -> None:
         """Keep the reason and what was seen."""
@@ -44,25 +49,20 @@ class Mark(NamedTuple):
         return b"%b %08x" % (text, crc32(text)) + b" " * (_BYTES - len(text) - 9)
 
 
-def look(data_path: str) -> Mark | None:
+def look(folder: Opened, name: str) -> Mark | None:
     """Return the mark that fits the data file as it is now, or None without one."""
-    try:
-        found = os.stat(data_path)
-    except FileNotFoundError:
+    found = folder.look(name)
+    if found is None:
         return None
     return Mark(SCHEMA, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def read_mark(mark_path: str) -> Mark | None:
+def read_mark(folder: Opened, name: str) -> Mark | None:
     """Return the mark on disk; None when it is absent, damaged, or a rebuild is switching files."""
     try:
-        fd = os.open(mark_path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        data = folder.read(name, cut=True)[:_BYTES]
     except FileNotFoundError:
         return None
-    try:
-        data = os.read(fd, _BYTES)
-    finally:
-        os.close(fd)
     text, _, check = data.rstrip(b" ").rpartition(b" ")
     words = text.split(b" ")
     if check != b"%08x" % crc32(text) or words[0] != _NAME.encode() or len(words) != 6:
@@ -70,10 +70,29 @@ def read_mark(mark_path: str) -> Mark | None:
     return Mark(*map(int, words[1:]))
 
 
-def write_mark(mark_path: str, mark: Mark | None) -> None:
+def write_mark(folder: Opened, name: str, mark: Mark | None) -> None:
     """Replace the mark on disk; None says that a rebuild is switching files."""
-    fd = os.open(mark_path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    fd = folder.open(name, os.O_WRONLY | os.O_CREAT)
     try:
         os.write(fd, _SWITCHING if mark is None else mark.encode())
     finally:
         os.close(fd)
+
+
+def vouch(folder: Opened, name: str, mark_name: str, data: bytes) -> None:
+    """Replace a record beside the view, and the mark that says which file is trusted.
+
+    Whatever lies at either name is replaced itself.
+    """
+    folder.replace(mark_name, _SWITCHING, sync=False)
+    folder.replace(name, data, sync=False)
+    mark = look(folder, name)
+    folder.replace(mark_name, _SWITCHING if mark is None else mark.encode(), sync=False)
+
+
+def trusted_record(folder: Opened, name: str, mark_name: str) -> bytes | None:
+    """Return a record that is the one that was left here, else None; raises OSError."""
+    seen = look(folder, name)
+    if seen is None or seen != read_mark(folder, mark_name):
+        return None
+    return folder.read(name)

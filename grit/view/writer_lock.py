@@ -4,13 +4,15 @@ LMDB's own writer lock blocks without a bound; this one stands in front of it.
 """
 
 import os
-import sys
 import time
 from typing import Final
 
 from grit.core import limits
 from grit.core.errors import Busy
+from grit.files.lock import try_lock, unlock
+from grit.files.private import Folder
 
+_NAME: Final = "writer.lock"
 _NOTE_BYTES: Final = 32
 _POLL_MS_MAX: Final = 20
 
@@ -21,10 +23,10 @@ class WriterLock:
     The note is "<pid> <word>"; the word is "checked" once the holder knows that the view is sound.
     """
 
-    __slots__ = ("_fd", "_path", "_pid")
+    __slots__ = ("_fd", "_folder", "_pid")
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
         self._fd: int | None = None
         self._pid = 0
 
@@ -36,9 +38,9 @@ class WriterLock:
     def try_acquire(self) -> bool:
         """Take the lock if it is free. Raises OSError where the folder cannot be written."""
         assert not self.held, "the view's writer lock is not reentrant"
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-        fd = os.open(self._path, flags, 0o666)
-        if not _lock(fd):
+        with self._folder.open() as folder:
+            fd = folder.open(_NAME, os.O_RDWR | os.O_CREAT)
+        if not try_lock(fd):
             os.close(fd)
             return False
         self._fd, self._pid = fd, os.getpid()
@@ -65,10 +67,11 @@ class WriterLock:
     def holder(self) -> tuple[int, str]:
         """Return pid and word of the last note; (0, "") when there is none."""
         try:
-            with open(self._path, "rb") as file:
-                pid, _, word = file.read(_NOTE_BYTES).decode("ascii", "replace").partition(" ")
+            with self._folder.open() as folder:
+                note = folder.read(_NAME, cut=True)[:_NOTE_BYTES]
         except OSError:
             return 0, ""
+        pid, _, word = note.decode("ascii", "replace").partition(" ")
         return (int(pid), word.strip()) if pid.isdigit() else (0, "")
 
     def release(self) -> None:
@@ -78,37 +81,5 @@ class WriterLock:
             if self._pid == os.getpid():
                 os.lseek(fd, 0, os.SEEK_SET)
                 os.write(fd, b" " * _NOTE_BYTES)
-                _unlock(fd)
+                unlock(fd)
             os.close(fd)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    _FAR: Final = 2**30
-    """Windows locks bytes, and nobody may read locked ones: lock one far behind the note."""
-
-    def _lock(fd: int) -> bool:
-        os.lseek(fd, _FAR, os.SEEK_SET)
-        try:
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(fd: int) -> None:
-        os.lseek(fd, _FAR, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(fd: int) -> bool:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_UN)

@@ -16,6 +16,7 @@ from grit.cli.editor import (
     split_title,
 )
 from grit.core.errors import Conflict, InvalidArgs, IoFailed
+from grit.files.private import Folder
 
 TOP = str(Path(__file__).resolve().parent.parent.parent)
 
@@ -36,6 +37,13 @@ def editor(command: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "GIT_EDITOR": command}
 
 
+def private(directory: Path) -> Folder:
+    """Return a folder for drafts, which is made."""
+    if not directory.exists():
+        directory.mkdir()
+    return Folder(str(directory), (), "grit")
+
+
 def drafts(directory: Path) -> list[Path]:
     return sorted(directory.glob("draft-*")) if directory.exists() else []
 
@@ -44,7 +52,7 @@ def test_text_comes_back_without_instructions(on_tty: None, tmp_path: Path) -> N
     """The user's text is what stands above the line, headings included; the draft goes away."""
     folder = tmp_path / "drafts"
     script = 'sed -i "1s/.*/# Title\\n\\nText with # signs/"'
-    with edited_text("old", ".md", directory=str(folder), environ=editor(script)) as text:
+    with edited_text("old", ".md", folder=private(folder), environ=editor(script)) as text:
         assert text == "# Title\n\nText with # signs"
         (draft,) = drafts(folder)
         assert draft.suffix == ".md"
@@ -56,7 +64,7 @@ def test_editor_sees_the_old_text_and_the_hints(on_tty: None, tmp_path: Path) ->
     """The file opens with what there was, and says below it what to do."""
     copy = tmp_path / "copy"
     with edited_text(
-        "old text", ".md", directory=str(tmp_path), environ=editor(f'f() {{ cp "$1" {copy}; }}; f')
+        "old text", ".md", folder=private(tmp_path), environ=editor(f'f() {{ cp "$1" {copy}; }}; f')
     ) as text:
         assert text == "old text"
     lines = copy.read_text().split("\n")
@@ -69,7 +77,7 @@ def test_empty_text_does_nothing(on_tty: None, tmp_path: Path, script: str) -> N
     """Nothing but blanks above the line ends the command, and leaves no draft."""
     with (
         pytest.raises(InvalidArgs, match=r"^empty, nothing done$"),
-        edited_text("x", ".md", directory=str(tmp_path), environ=editor(script)),
+        edited_text("x", ".md", folder=private(tmp_path), environ=editor(script)),
     ):
         raise AssertionError("must not run")
     assert drafts(tmp_path) == []
@@ -79,7 +87,7 @@ def test_failing_command_keeps_the_text(on_tty: None, tmp_path: Path) -> None:
     """When what follows fails, the error keeps its kind and names the file with the text."""
     with (
         pytest.raises(Conflict) as caught,
-        edited_text("mine", ".md", directory=str(tmp_path), environ=editor("true")),
+        edited_text("mine", ".md", folder=private(tmp_path), environ=editor("true")),
     ):
         raise Conflict("somebody else was faster", issue="1a2b3c4")
     (draft,) = drafts(tmp_path)
@@ -92,7 +100,7 @@ def test_interrupted_command_keeps_the_text(on_tty: None, tmp_path: Path) -> Non
     """Ctrl-C after the editor loses nothing either."""
     with (
         pytest.raises(KeyboardInterrupt) as caught,
-        edited_text("mine", ".md", directory=str(tmp_path), environ=editor("true")),
+        edited_text("mine", ".md", folder=private(tmp_path), environ=editor("true")),
     ):
         raise KeyboardInterrupt
     (draft,) = drafts(tmp_path)
@@ -103,7 +111,7 @@ def test_failing_editor_keeps_the_text(on_tty: None, tmp_path: Path) -> None:
     """An editor that exits non-zero stops the command; the draft is named."""
     with (
         pytest.raises(IoFailed, match=r"editor 'false' failed \(exit 1\).*draft-"),
-        edited_text("mine", ".md", directory=str(tmp_path), environ=editor("false")),
+        edited_text("mine", ".md", folder=private(tmp_path), environ=editor("false")),
     ):
         raise AssertionError("must not run")
     assert len(drafts(tmp_path)) == 1
@@ -114,7 +122,7 @@ def test_text_that_is_not_utf8(on_tty: None, tmp_path: Path) -> None:
     script = "f() { printf '\\377\\376' > \"$1\"; }; f"
     with (
         pytest.raises(InvalidArgs, match="not UTF-8"),
-        edited_text("mine", ".md", directory=str(tmp_path), environ=editor(script)),
+        edited_text("mine", ".md", folder=private(tmp_path), environ=editor(script)),
     ):
         raise AssertionError("must not run")
     assert len(drafts(tmp_path)) == 1
@@ -125,7 +133,7 @@ def test_folder_that_cannot_be_written(on_tty: None, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(IoFailed, match="cannot write a draft"),
-        edited_text("x", ".md", directory=str(tmp_path / "file"), environ=editor("true")),
+        edited_text("x", ".md", folder=private(tmp_path / "file"), environ=editor("true")),
     ):
         raise AssertionError("must not run")
 
@@ -135,7 +143,8 @@ def test_without_a_terminal_no_editor_opens(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     code = (
         "from grit.cli.editor import edited_text\n"
-        f"with edited_text('x', '.md', directory={str(tmp_path)!r}) as text: pass"
+        "from grit.files.private import Folder\n"
+        f"with edited_text('x', '.md', folder=Folder({str(tmp_path)!r}, ())) as text: pass"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],

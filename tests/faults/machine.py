@@ -21,8 +21,9 @@ FULL_SWEEP = os.environ.get("GRIT_FAULTS") == "all"
 TIMEOUT_S = 60
 
 CHANGING = (
-    "openat,mkdir,rename,link,unlink,unlinkat,rmdir,write,pwrite64,writev,pwritev,fsync,fdatasync,"
-    "ftruncate,chmod,fchmod,flock,close,utimensat,msync"
+    "openat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,symlinkat,"
+    "write,pwrite64,writev,pwritev,fsync,fdatasync,ftruncate,chmod,fchmod,flock,close,utimensat,"
+    "msync"
 )
 """The system calls before which a kill may leave something behind."""
 
@@ -175,7 +176,11 @@ def sample(found: Sequence[Point], count: int) -> list[Point]:
     """Return all points, or `count` of them: both ends, the ref's own, the rest evenly."""
     if FULL_SWEEP or len(found) <= count:
         return list(found)
-    own = [n for n, p in enumerate(found) if "wal.lock" in p.line and p.syscall in ("rename",)]
+    own = [
+        n
+        for n, p in enumerate(found)
+        if "wal.lock" in p.line and p.syscall in ("rename", "renameat")
+    ]
     around = {m for n in own for m in (n - 1, n, n + 1) if 0 <= m < len(found)}
     evenly = {round(n * (len(found) - 1) / (count - 1)) for n in range(count)}
     return [found[n] for n in sorted(around | evenly)]

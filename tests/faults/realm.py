@@ -11,6 +11,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from grit.files.private import Folder
 from grit.services.export import Asked, export
 from grit.services.refresh import rebuild
 from grit.services.workspace import Ports, open_workspace
@@ -137,7 +138,7 @@ def _said(place: Path, *, anew: bool) -> Any:
     with TemporaryDirectory() as folder:
         try:
             if anew:
-                workspace.use_database(Database(folder))
+                workspace.use_database(Database(Folder(folder, (), "grit/view")))
                 rebuild(workspace)
             document = json.loads("".join(export(workspace, Asked())))
         finally:

@@ -25,7 +25,10 @@ from tests.faults.machine import (
 )
 
 ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
-FAILING = "openat,mkdir,rename,link,unlink,write,pwrite64,writev,pwritev,fsync,fdatasync,ftruncate"
+FAILING = (
+    "openat,mkdir,mkdirat,rename,renameat,link,linkat,unlink,unlinkat,write,pwrite64,writev,"
+    "pwritev,fsync,fdatasync,ftruncate"
+)
 
 
 def _fail(point: Point, error: str, trace: Path, folder: Path, *arguments: str) -> Done | None:

@@ -18,7 +18,10 @@ from tests.faults.nursery import session_environment
 from tests.faults.realm import Realm, Turn, calls_below, touches
 
 SEED = int(os.environ.get("GRIT_TEST_SEED", "7"))
-FAILING = "openat,mkdir,rename,link,unlink,write,pwrite64,writev,pwritev,fsync,fdatasync,ftruncate"
+FAILING = (
+    "openat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,unlink,unlinkat,write,pwrite64,"
+    "writev,pwritev,fsync,fdatasync,ftruncate"
+)
 ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EINTR")
 SAMPLES = 40 if FULL_SWEEP else 3
 TRIES = 4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from grit.git.leftovers import clear
+from grit.git.leftovers import Lock, clear
 from tests.faults.machine import git, grit, ok, titles
 
 TRACKING = "refs/grit-remotes/origin/wal"
@@ -62,12 +62,12 @@ def test_a_lock_of_somebody_else_is_not_removed(tmp_path: Path) -> None:
         lock.unlink()
         lock.touch()
         os._exit(0)
-    assert clear([str(lock)]) == []
+    assert clear([Lock(str(tmp_path), "x.lock")]) == []
     os.waitpid(child, 0)
     assert lock.exists()
-    assert clear([str(other)]) == []
+    assert clear([Lock(str(tmp_path), "y.lock")]) == []
     assert other.exists() == (os.geteuid() == 0)
-    assert "left behind" in clear([str(lock)])[0]
+    assert "left behind" in clear([Lock(str(tmp_path), "x.lock")])[0]
     assert not lock.exists()
 
 

@@ -22,7 +22,7 @@ REALMS = 20 if FULL_SWEEP else 4
 KILLS = 50 if FULL_SWEEP else 26
 CROWD = "many at once"
 WRITERS = 4
-MOVING = ("link", "rename", "unlink")
+MOVING = ("link", "linkat", "rename", "renameat", "unlink", "unlinkat")
 
 
 class Killer:

@@ -68,9 +68,9 @@ def test_fault_4_a_killed_gc_removes_no_more_than_it_would_have(
 ) -> None:
     """Whenever gc dies, the two best snapshots are there, and so is the log."""
     head = git(filled, "rev-parse", "refs/grit/wal")
-    syscalls = "openat,rename,unlink,write,close"
+    syscalls = "openat,renameat,rename,unlinkat,unlink,write,close"
     found = changing(points(filled, tmp_path / "trace", "snapshot", "gc", syscalls=syscalls))
-    for point in [*sample(found, 3), Point("rename", 1, ""), Point("unlink", 1, "")]:
+    for point in [*sample(found, 3), Point("renameat", 1, ""), Point("unlinkat", 1, "")]:
         ok(filled, "snapshot", "create")
         best = _named(filled)[-2:]
         _kill(point, filled, "snapshot", "gc")

@@ -158,10 +158,10 @@ def test_a_failed_write_keeps_the_old_file(repository, git_repository, monkeypat
     """When the disk refuses, the settings are what they were and no temporary file stays."""
     save_config(repository, {"a": 1})
 
-    def failing(*_):
+    def failing(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(actors.os, "replace", failing)
+    monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(IoFailed, match="No space"):
         save_config(repository, {"a": 2})
     monkeypatch.undo()

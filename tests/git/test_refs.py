@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from grit.core.errors import Busy, IoFailed, WalDamaged
+from grit.files.private import Folder
 from grit.git import reflock, refs
 from grit.git.filelock import FileLock
 from grit.git.refs import read_ref, swap_ref
-from grit.git.repository import discover
+from grit.git.repository import discover, git_folder
 
 REF = "refs/grit/wal"
+LOCK = "wal.lock-file"
 
 
 @pytest.fixture
@@ -60,10 +62,10 @@ def test_fault_1_ref_that_cannot_be_read(repository, git_repository, heads, numb
     swap_ref(repository, REF, None, heads[0])
     real = os.open
 
-    def failing(path, flags, *rest):
+    def failing(path, flags, *rest, **more):
         if str(path).endswith(REF):
             raise OSError(number, os.strerror(number), path)
-        return real(path, flags, *rest)
+        return real(path, flags, *rest, **more)
 
     monkeypatch.setattr(refs.os, "open", failing)
     for old in (None, heads[0]):
@@ -151,9 +153,9 @@ def test_a_killed_swap_blocks_nobody(repository, git_repository, heads, monkeypa
         place = {"read_ref": refs, "publish": reflock.RefLock}.get(step, reflock.os)
         real = getattr(place, step)
 
-        def die(*arguments):
+        def die(*arguments, **more):
             if step != "read_ref":
-                real(*arguments)
+                real(*arguments, **more)
             os.kill(os.getpid(), 9)
 
         monkeypatch.setattr(place, step, die)
@@ -177,10 +179,10 @@ def test_a_killed_swap_blocks_nobody(repository, git_repository, heads, monkeypa
 def test_a_lock_of_a_live_swap_stays(repository, git_repository, heads):
     """A lock that a living process of grit holds is never removed, however old it is."""
     swap_ref(repository, REF, None, heads[0])
-    path = str(git_repository / ".git" / REF)
-    held = reflock.RefLock(path, repository.grit_dir, b"x\n", 0, True)
+    folder, name = git_folder(repository.common_dir, REF)
+    held = reflock.RefLock(folder, name, repository.private, b"x\n", 0, True)
     assert held.take()
-    assert not reflock.remove_dead(f"{path}.lock", repository.grit_dir)
+    assert not reflock.RefLock(folder, name, repository.private, b"x\n", 0, True).remove_dead()
     held.drop()
     held.close()
     assert os.listdir(repository.grit_dir) == []
@@ -203,7 +205,7 @@ def test_names_that_dead_swaps_left_are_cleared_away(repository, git_repository,
 def test_without_hard_links_the_lock_is_made_as_git_makes_it(repository, heads, monkeypatch):
     """Where files cannot have two names the swap works all the same."""
 
-    def refused(*_):
+    def refused(*_, **__):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(reflock.os, "link", refused)
@@ -229,42 +231,42 @@ def test_live_lock_is_waited_for(repository, git_repository, heads, monkeypatch)
 
 def test_file_lock_excludes_and_names_its_holder(tmp_path):
     """A second holder waits no longer than its bound and then names the first one's pid."""
-    path = str(tmp_path / "deep" / "lock")
-    with FileLock(path):
+    folder = Folder(str(tmp_path), ("grit",))
+    with FileLock(folder, LOCK):
         start = time.monotonic()
-        with pytest.raises(Busy, match=str(os.getpid())), FileLock(path, wait_ms_max=60):
+        with pytest.raises(Busy, match=str(os.getpid())), FileLock(folder, LOCK, wait_ms_max=60):
             pass
         assert 0.05 < time.monotonic() - start < 2
-    with FileLock(path, wait_ms_max=0):
+    with FileLock(folder, LOCK, wait_ms_max=0):
         pass
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and kill")
 def test_file_lock_dies_with_its_holder(tmp_path):
     """The kernel releases the lock of a killed process."""
-    path = str(tmp_path / "lock")
+    folder = Folder(str(tmp_path), ("grit",))
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
-        with FileLock(path):
+        with FileLock(folder, LOCK):
             os.write(tell, b"x")
             time.sleep(60)
     os.read(told, 1)
-    with pytest.raises(Busy, match=str(child)), FileLock(path, wait_ms_max=20):
+    with pytest.raises(Busy, match=str(child)), FileLock(folder, LOCK, wait_ms_max=20):
         pass
     os.kill(child, 9)
     os.waitpid(child, 0)
-    with FileLock(path, wait_ms_max=1000):
+    with FileLock(folder, LOCK, wait_ms_max=1000):
         pass
     os.close(told)
     os.close(tell)
 
 
-def _start_to_wait(path: str, number: int, tell: int) -> int:
+def _start_to_wait(folder: Folder, number: int, tell: int) -> int:
     """Fork a process that waits for a lock, and return its pid once the kernel lists it."""
     child = os.fork()
     if child == 0:
-        with FileLock(path):
+        with FileLock(folder, LOCK):
             os.write(tell, b"%d" % number)
         os._exit(0)
     deadline = time.monotonic() + 10
@@ -277,10 +279,10 @@ def _start_to_wait(path: str, number: int, tell: int) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="waits in the kernel's line on Linux alone")
 def test_file_lock_is_had_in_the_order_of_asking(tmp_path):
     """Who waits longest is next: the kernel keeps the line, and nobody has to look again."""
-    path = str(tmp_path / "lock")
+    folder = Folder(str(tmp_path), ("grit",))
     told, tell = os.pipe()
-    with FileLock(path):
-        children = [_start_to_wait(path, number, tell) for number in range(5)]
+    with FileLock(folder, LOCK):
+        children = [_start_to_wait(folder, number, tell) for number in range(5)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 5
     assert os.read(told, 9) == b"01234"
     os.close(told)
@@ -290,16 +292,16 @@ def test_file_lock_is_had_in_the_order_of_asking(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="waits in the kernel's line on Linux alone")
 def test_waiting_for_a_file_lock_leaves_the_alarm_clock_as_it_was(tmp_path):
     """The wait ends by an alarm; one that is used, blocked or ignored is not touched."""
-    path = str(tmp_path / "lock")
+    folder = Folder(str(tmp_path), ("grit",))
     rung = []
 
     def busy() -> None:
         start = time.monotonic()
-        with pytest.raises(Busy), FileLock(path, wait_ms_max=60):
+        with pytest.raises(Busy), FileLock(folder, LOCK, wait_ms_max=60):
             pass
         assert 0.05 < time.monotonic() - start < 2
 
-    with FileLock(path):
+    with FileLock(folder, LOCK):
         busy()
         assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
         signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
@@ -321,6 +323,6 @@ def test_waiting_for_a_file_lock_leaves_the_alarm_clock_as_it_was(tmp_path):
 
 def test_file_lock_on_a_folder_that_refuses(tmp_path):
     """A lock that cannot be opened is an I/O error, not a busy one."""
-    (tmp_path / "file").touch()
-    with pytest.raises(IoFailed), FileLock(str(tmp_path / "file" / "lock")):
+    (tmp_path / "grit").touch()
+    with pytest.raises(IoFailed), FileLock(Folder(str(tmp_path), ("grit",)), LOCK):
         pass

@@ -10,6 +10,7 @@ from hashlib import blake2b
 import pytest
 
 from grit.core.errors import InvalidArgs, IoFailed
+from grit.files import durable, private
 from grit.git import loose_tail, objects, wal
 from grit.git.log_reader import HeadUnknown
 from grit.git.repository import discover
@@ -224,10 +225,10 @@ def test_durable_appends_sync_in_order(log, git, monkeypatch):
         steps.append("folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file")
         real_sync(fd)
 
-    def replace(source, target):
-        if "objects" not in str(source):
+    def replace(source, target, **folders):
+        if not str(source).startswith("tmp_obj_"):
             steps.append("ref")
-        real_replace(source, target)
+        real_replace(source, target, **folders)
 
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(os, "replace", replace)
@@ -264,17 +265,19 @@ class _FailingOs:
             return self._fail
         return getattr(os, name)
 
-    @staticmethod
-    def _fail(*_, **__):
+    def _fail(self, *arguments, **more):
+        if self._call == "open" and not str(arguments[0]).startswith("tmp_obj_"):
+            return os.open(*arguments, **more)
         raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("call", ["write", "replace", "open", "makedirs", "fsync"])
+@pytest.mark.parametrize("call", ["write", "replace", "open", "mkdir", "fsync"])
 def test_fault_5_disk_errors_while_writing(log, git, monkeypatch, call):
     """A full or failing disk at any step is an error, the head is unchanged, nothing is left."""
     git(log.folder, "config", "core.fsync", "all")
     head = log.append().head
-    monkeypatch.setattr(objects, "os", _FailingOs(call))
+    for module in (objects, durable, private):
+        monkeypatch.setattr(module, "os", _FailingOs(call))
     with pytest.raises(IoFailed, match="head unchanged"):
         log.append()
     monkeypatch.undo()

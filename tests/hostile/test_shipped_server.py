@@ -131,9 +131,9 @@ def test_a_repository_that_was_moved_away_does_not_come_back(warm: Clone) -> Non
     from grit.view.database import Database
 
     warm.folder.rename(warm.folder.with_name("moved"))
-    with pytest.raises(IoFailed), FileLock(f"{warm.place.folder}/wal.lock-file"):
+    with pytest.raises(IoFailed), FileLock(warm.place.private, "wal.lock-file"):
         pass
-    with pytest.raises(FileNotFoundError), Database(f"{warm.place.folder}/view").replacing():
+    with pytest.raises(FileNotFoundError), Database(warm.place.private.below("view")).replacing():
         pass
     assert not warm.folder.exists()
 

@@ -406,7 +406,7 @@ def test_a_refused_write_leaves_no_queue(folder: Path) -> None:
 def test_the_order_of_locks_has_no_circle(folder: Path) -> None:
     """Who holds the short lock never waits for the log's lock: it queues, or lets go first."""
     workspace = opened(folder)
-    with FileLock(f"{workspace.repository.grit_dir}/wal.lock-file"):
+    with FileLock(workspace.repository.private, "wal.lock-file"):
         spool = Spool(workspace.repository)
         with spool.lock():
             assert spool.read().entries == ()

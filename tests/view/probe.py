@@ -3,10 +3,12 @@
 python -m tests.view.probe VIEW CHUNK read|rebuild|write|hold|grow
 """
 
+import os
 import sys
 import time
 
 from grit.core.codec import Event, decode_chunk
+from grit.files.private import Folder
 from grit.view.database import Database
 from grit.view.reader import ViewReader
 from grit.view.trust import ViewDoubt
@@ -43,7 +45,7 @@ def main(folder: str, chunk: str, verb: str) -> None:
     """Do as the verb says, and print the answer."""
     with open(chunk, "rb") as file:
         records = decode_chunk(file.read()).records
-    database = Database(folder)
+    database = Database(Folder(os.path.dirname(folder), (os.path.basename(folder),), "grit"))
     if verb == "read":
         print(heal(database, records))
     elif verb == "rebuild":

@@ -17,6 +17,7 @@ from grit.core.codec import encode_chunk, seal
 from grit.core.errors import Busy
 from grit.core.events import Draft, Event
 from grit.core.ids import ActorId, IssueId
+from grit.files.private import Folder
 from grit.view.database import Database
 from grit.view.reader import ViewReader
 from grit.view.trust import SCHEMA, Mark, ViewDoubt, look, read_mark, write_mark
@@ -49,7 +50,7 @@ class Scene:
         self.chunk.write_bytes(encode_chunk(self.events))
         self.view = folder / "view"
         self.data = self.view / "data.mdb"
-        database = Database(str(self.view))
+        database = Database(Folder(str(self.view.parent), ("view",), "grit"))
         with rebuilding(database) as writer:
             writer.apply(records(self.events), HEAD)
         self.said = answer(database)
@@ -140,9 +141,10 @@ def test_fault_10_a_deleted_view_is_rebuilt(scene: Scene) -> None:
 
 def test_fault_10_a_schema_of_another_version_is_rebuilt(scene: Scene) -> None:
     """The mark tells the layout before the file is opened."""
-    mark = look(str(scene.data))
-    assert mark is not None
-    write_mark(str(scene.view / "mark"), mark._replace(schema=SCHEMA + 1))
+    with Folder(str(scene.view.parent), ("view",), "grit").open() as view:
+        mark = look(view, "data.mdb")
+        assert mark is not None
+        write_mark(view, "mark", mark._replace(schema=SCHEMA + 1))
     assert scene.probe("read") == f"schema {scene.said}"
     assert scene.probe("read") == f"trusted {scene.said}"
 
@@ -153,9 +155,8 @@ def test_fault_10_a_damaged_row_is_found_by_its_checksum(scene: Scene) -> None:
     at = content.index(b"issue 7")
     content[at] ^= 1
     scene.data.write_bytes(content)
-    mark = look(str(scene.data))
-    assert mark is not None
-    write_mark(str(scene.view / "mark"), mark)
+    with Folder(str(scene.view.parent), ("view",), "grit").open() as view:
+        write_mark(view, "mark", look(view, "data.mdb"))
     assert scene.probe("read") == f"damaged {scene.said}"
     assert scene.probe("read") == f"trusted {scene.said}"
 
@@ -163,7 +164,7 @@ def test_fault_10_a_damaged_row_is_found_by_its_checksum(scene: Scene) -> None:
 def test_fault_10_a_full_map_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A map too small for the first batch grows and loses nothing."""
     events = make_events(comments=200, body="crash " * 200)
-    database = Database(str(tmp_path / "view"), map_bytes=64 * 1024)
+    database = Database(Folder(str(tmp_path), ("view",), "grit"), map_bytes=64 * 1024)
     with rebuilding(database) as writer:
         monkeypatch.setattr(database, "_reserve", _double)
         writer.apply(records(events), HEAD)
@@ -182,7 +183,7 @@ def test_fault_10_a_map_grown_by_another_process_is_adopted(tmp_path: Path) -> N
     events = make_events(comments=100, body="crash " * 300)
     chunk, folder = tmp_path / "chunk", tmp_path / "view"
     chunk.write_bytes(encode_chunk(events))
-    database = Database(str(folder), map_bytes=256 * 1024)
+    database = Database(Folder(str(tmp_path), ("view",), "grit"), map_bytes=256 * 1024)
     with rebuilding(database) as writer:
         writer.apply(records(events[:1]), "old")
     reader = ViewReader(database)
@@ -202,7 +203,7 @@ def test_regression_18_a_writer_killed_at_any_moment_leaves_a_view_that_heals(
     """kill -9 in a row of applies: what is there afterwards is whole, or is rebuilt."""
     pauses = random.Random(3)
     for _ in range(6):
-        database = Database(str(scene.view))
+        database = Database(Folder(str(scene.view.parent), ("view",), "grit"))
         with rebuilding(database, force=True) as writer:
             writer.apply((), None)
         database.close()
@@ -226,7 +227,7 @@ def test_regression_18_a_writer_killed_at_any_moment_leaves_a_view_that_heals(
 
 def test_a_rebuild_that_dies_leaves_the_old_view(scene: Scene) -> None:
     """Nothing is replaced before the new file is complete."""
-    database = Database(str(scene.view))
+    database = Database(Folder(str(scene.view.parent), ("view",), "grit"))
     with pytest.raises(ZeroDivisionError), rebuilding(database, force=True) as writer:
         writer.apply(records(scene.events[:3]), "half")
         raise ZeroDivisionError
@@ -237,7 +238,7 @@ def test_a_rebuild_that_dies_leaves_the_old_view(scene: Scene) -> None:
 
 def test_a_rebuild_by_another_process_is_adopted(scene: Scene) -> None:
     """A reader that has the old file open reads the new one as soon as it is there."""
-    database = Database(str(scene.view))
+    database = Database(Folder(str(scene.view.parent), ("view",), "grit"))
     assert answer(database) == scene.said
     inode = scene.data.stat().st_ino
     assert scene.probe("rebuild") == f"rebuilt {scene.said}"
@@ -251,7 +252,7 @@ def test_readers_do_not_wait_for_a_writer(scene: Scene) -> None:
     holder = subprocess.Popen(scene.command("hold"), cwd=ROOT, stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"holding\n"
-        database = Database(str(scene.view))
+        database = Database(Folder(str(scene.view.parent), ("view",), "grit"))
         assert answer(database) == scene.said
         database.close()
     finally:
@@ -269,7 +270,7 @@ def test_fault_11_a_held_lock_ends_in_busy_naming_the_process(
     holder = subprocess.Popen(scene.command("hold"), cwd=ROOT, stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"holding\n"
-        database = Database(str(scene.view))
+        database = Database(Folder(str(scene.view.parent), ("view",), "grit"))
         with pytest.raises(Busy, match=f"pid {holder.pid}"), writing(database):
             raise AssertionError("two writers at once")
     finally:
@@ -287,7 +288,7 @@ def test_a_view_that_cannot_be_written_is_read(
     monkeypatch.setattr(os, "access", lambda *_: False)
     before = sorted(os.listdir(scene.view))
     (scene.view / "lock.mdb").unlink(missing_ok=True)
-    database = Database(str(scene.view))
+    database = Database(Folder(str(scene.view.parent), ("view",), "grit"))
     reader = ViewReader(database)
     assert reader.head() == HEAD
     assert len(list(reader.all_rows())) == 40
@@ -297,7 +298,7 @@ def test_a_view_that_cannot_be_written_is_read(
 
 def test_a_forked_child_opens_its_own_environment(scene: Scene) -> None:
     """Parent and child go on reading and writing after a fork."""
-    database = Database(str(scene.view))
+    database = Database(Folder(str(scene.view.parent), ("view",), "grit"))
     reader = ViewReader(database)
     assert reader.head() == HEAD
     child = os.fork()
@@ -331,14 +332,15 @@ def test_a_temporary_view_works_and_is_private() -> None:
 
 def test_the_mark_tells_every_difference(tmp_path: Path) -> None:
     """A mark survives its file, and a torn or foreign one is none."""
-    path = str(tmp_path / "mark")
+    path = tmp_path / "mark"
     mark = Mark(1, 2, 3, 4, 5)
-    assert read_mark(path) is None
-    write_mark(path, mark)
-    assert read_mark(path) == mark
-    Path(path).write_bytes(mark.encode()[:-5])
-    assert read_mark(path) == mark
-    Path(path).write_bytes(mark.encode().replace(b" 4 ", b" 6 "))
-    assert read_mark(path) is None
-    write_mark(path, None)
-    assert read_mark(path) is None
+    with Folder(str(tmp_path), (), "grit/view").open() as view:
+        assert read_mark(view, "mark") is None
+        write_mark(view, "mark", mark)
+        assert read_mark(view, "mark") == mark
+        path.write_bytes(mark.encode()[:-5])
+        assert read_mark(view, "mark") == mark
+        path.write_bytes(mark.encode().replace(b" 4 ", b" 6 "))
+        assert read_mark(view, "mark") is None
+        write_mark(view, "mark", None)
+        assert read_mark(view, "mark") is None

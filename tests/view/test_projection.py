@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from grit.core.events import Event
 from grit.core.query import SORT_NAMES, Query, Term
+from grit.files.private import Folder
 from grit.view import keys
 from grit.view.database import Database
 from grit.view.reader import ViewReader
@@ -21,7 +22,7 @@ from tests.view import naive
 def view_of(batches: list[list[Event]], built: int = 1) -> Iterator[tuple[Database, ViewReader]]:
     """Give a view that was built from the first batches, and was brought the others later."""
     with tempfile.TemporaryDirectory() as folder:
-        database = Database(folder + "/view")
+        database = Database(Folder(folder, ("view",), "grit"))
         with rebuilding(database) as writer:
             for batch in batches[:built]:
                 writer.apply(naive.records(batch), "head-0")

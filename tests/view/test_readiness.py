@@ -8,6 +8,7 @@ from grit.core.codec import seal
 from grit.core.events import Draft, Event, Payload
 from grit.core.ids import ActorId, IssueId
 from grit.core.query import Query, Term
+from grit.files.private import Folder
 from grit.view.database import Database
 from grit.view.reader import ViewReader
 from grit.view.rows import get_row
@@ -65,7 +66,7 @@ def test_readiness_follows_each_change(tmp_path: Path, edge: str, late: str) -> 
         event(49, SECOND, 3, "a comment"),
         UNDONE[edge],
     ]
-    database = Database(str(tmp_path / "view"))
+    database = Database(Folder(str(tmp_path), ("view",), "grit"))
     with rebuilding(database) as writer:
         writer.apply((), None)
     reader = ViewReader(database)
@@ -94,7 +95,7 @@ def test_a_closed_issue_is_not_blocked_however_it_came(tmp_path: Path, built: bo
     ]
     actor = ActorId(b"\x0a" * 16)
     events = [seal(draft, actor, 1_000 + at, None) for at, draft in enumerate(drafts)]
-    database = Database(str(tmp_path / "view"))
+    database = Database(Folder(str(tmp_path), ("view",), "grit"))
     with rebuilding(database) as writer:
         writer.apply(records(events if built else []), "head")
     if not built:

@@ -9,6 +9,7 @@ from grit.core.codec import Problem, decode_record, seal
 from grit.core.events import Draft, Event
 from grit.core.ids import ActorId, IssueId
 from grit.core.query import Query, Term
+from grit.files.private import Folder
 from grit.view import keys
 from grit.view import writer as writers
 from grit.view.database import Database
@@ -24,7 +25,7 @@ CREATED = seal(Draft(ISSUE, 1, ("title", "body", ())), ACTOR, 1_000, None)
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(str(tmp_path / "view"))
+    database = Database(Folder(str(tmp_path), ("view",), "grit"))
     with rebuilding(database) as writer:
         writer.apply((), None)
     yield database
