@@ -1,11 +1,11 @@
 """Commands that set a clone up: init, actors, settings."""
 
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from grit.cli import agents
 from grit.cli.context import PERSON, Context, GritCommand, TalkingCommand
 from grit.cli.main import LazyGroup
 from grit.cli.table import counted
@@ -40,8 +40,10 @@ def init(run: Context, agents_md: bool, no_key: bool) -> None:
     Makes an actor with a signing key, lets 'git fetch' bring issues, and takes over the log of a
     remote that has one.
     """
+    if agents_md:
+        agents.planned(run.workspace)  # what cannot be written is refused before anything is done
     found = actors.init(run.workspace, key=not no_key)
-    wrote = _write_agents_md(run.workspace) if agents_md else False
+    wrote = agents.write(run.workspace) if agents_md else False
     data = {
         "actor": actor_json(found.actor),
         "created": found.created,
@@ -67,50 +69,6 @@ def init(run: Context, agents_md: bool, no_key: bool) -> None:
             yield 'next: grit new "What is to be done"'
 
     run.show(data, lines)
-
-
-_AGENTS_BEGIN: Final = "<!-- grit: begin -->"
-_AGENTS_END: Final = "<!-- grit: end -->"
-_AGENTS_TEXT: Final = f"""{_AGENTS_BEGIN}
-## Issues
-
-Issues of this repository live in git, in `refs/grit/wal`; use the `grit` command.
-
-- `grit ready --json`: what can be worked on now. `grit show ID --json`: one issue whole.
-- `grit new "TITLE" --body TEXT --label L --type bug --priority 1`: create one.
-- `grit sync` first and last: it brings what others wrote, and sends them yours.
-- `grit issue claim ID` before you work on one: exit status 4 says that somebody else has it. Give
-  every agent a `GRIT_SESSION` of its own. `grit issue release ID` gives it back.
-- `grit comment ID --body TEXT`, `grit close ID --comment TEXT`: report and finish.
-- `grit issue dep add ID --target OTHER --type depends_on`: OTHER must come first.
-- `grit batch`: many changes from JSON lines on stdin, all or nothing.
-- Every command takes `--json`; exit status 0 done, 2 wrong use, 3 not found, 4 conflict,
-  5 environment. Ids may be shortened to a unique prefix.
-{_AGENTS_END}
-"""
-
-
-def _write_agents_md(workspace: Workspace) -> bool:
-    """Add the section to AGENTS.md, or bring it up to date; return whether the file changed."""
-    folder = workspace.repository.worktree
-    if folder is None:
-        raise InvalidArgs("--agents-md needs a working tree; this repository is bare")
-    path = os.path.join(folder, "AGENTS.md")
-    try:
-        with open(path, encoding="utf-8") as file:
-            old = file.read()
-    except FileNotFoundError:
-        old = ""
-    before, begin, rest = old.partition(_AGENTS_BEGIN)
-    after = rest.partition(_AGENTS_END)[2].lstrip("\n") if begin else ""
-    if before and not before.endswith("\n\n"):
-        before = before.rstrip("\n") + "\n\n"
-    new = before + _AGENTS_TEXT + (f"\n{after}" if after else "")
-    if new == old:
-        return False
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(new)
-    return True
 
 
 @click.command(cls=TalkingCommand, name="init")
