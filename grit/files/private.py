@@ -19,7 +19,6 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import IoFailed
 from grit.core.limits import FOLDER_NAMES_MAX
-from grit.files.durable import write_all
 from grit.files.names import Kind, Named, inside, look_up
 
 _RELATIVE: Final = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
@@ -61,6 +60,24 @@ def failed(what: str, error: OSError) -> IoFailed:
     """Return the refusal for what could not be done ("cannot read x"), with the reason."""
     told = str(error) if isinstance(error, NotPrivate) else f"{what}: {error.strerror}"
     return IoFailed(told, errno=error.errno)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything, however the system cuts it; raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_folder(path: str) -> None:
+    """Make a folder's entries durable, where the system can; raises OSError."""
+    if os.name == "nt":
+        return
+    fd = os.open(path, os.O_RDONLY | _BASE)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def read_plain(path: str, bytes_max: int, *, follow: bool = True, cut: bool = False) -> bytes:

@@ -15,9 +15,8 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
 from grit.core.limits import ATTACHMENT_BYTES_MAX, CHUNK_BYTES_MAX, KEPT_NAMES_MAX, KEPT_S
-from grit.files.durable import write_all
 from grit.files.names import OBJECTS
-from grit.files.private import Folder, Opened
+from grit.files.private import Folder, Opened, write_all
 from grit.git.repository import Repository
 
 _KEPT: Final = "kept"

@@ -15,9 +15,8 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import IoFailed
 from grit.core.limits import CHUNK_BYTES_MAX
-from grit.files.durable import sync_folder, write_all
 from grit.files.names import OBJECTS
-from grit.files.private import Folder, Opened, read_plain
+from grit.files.private import Folder, Opened, read_plain, sync_folder, write_all
 from grit.git.kept import Keeper
 from grit.git.repository import Repository
 

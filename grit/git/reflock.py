@@ -11,9 +11,8 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from grit.files.durable import write_all
 from grit.files.lock import try_lock
-from grit.files.private import Folder, Opened
+from grit.files.private import Folder, Opened, write_all
 
 _PREFIX: Final = "swap-"
 _NO_LINKS: Final = frozenset(

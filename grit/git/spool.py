@@ -11,8 +11,7 @@ from grit.core.events import Event
 from grit.core.ids import ActorId, EventId
 from grit.core.issue import Order
 from grit.core.limits import EVENT_ID_BYTES, ID_BYTES, LOCK_WAIT_MS_MAX
-from grit.files.durable import write_all
-from grit.files.private import Folder, NotPrivate
+from grit.files.private import Folder, NotPrivate, write_all
 from grit.git.filelock import FileLock
 from grit.git.repository import Repository
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from grit.core.errors import Conflict, InvalidArgs, WalDamaged
 from grit.core.limits import ATTACHMENT_BYTES_MAX, HEALS_MAX, LOCK_WAIT_MS_MAX
-from grit.files.durable import sync_folder
+from grit.files.private import sync_folder
 from grit.git.refs import GRIT_REF, GRITE_REF, read_ref, swap_ref
 
 if TYPE_CHECKING:

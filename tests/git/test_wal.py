@@ -10,7 +10,7 @@ from hashlib import blake2b
 import pytest
 
 from grit.core.errors import InvalidArgs, IoFailed
-from grit.files import durable, private
+from grit.files import private
 from grit.git import loose_tail, objects, wal
 from grit.git.log_reader import HeadUnknown
 from grit.git.repository import discover
@@ -276,7 +276,7 @@ def test_fault_5_disk_errors_while_writing(log, git, monkeypatch, call):
     """A full or failing disk at any step is an error, the head is unchanged, nothing is left."""
     git(log.folder, "config", "core.fsync", "all")
     head = log.append().head
-    for module in (objects, durable, private):
+    for module in (objects, private):
         monkeypatch.setattr(module, "os", _FailingOs(call))
     with pytest.raises(IoFailed, match="head unchanged"):
         log.append()

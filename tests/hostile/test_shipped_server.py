@@ -86,6 +86,7 @@ def test_not_started_beside_a_lock_of_somebody_else(warm: Clone) -> None:
     warm.grit("ls")
     time.sleep(0.5)
     assert not os.path.lexists(warm.place.log)
+    os.unlink(warm.place.lock)
 
 
 def test_a_lock_of_the_future_speaks_against_nothing(warm: Clone) -> None:

@@ -15,8 +15,10 @@ def _load(folder: Path, text: str) -> Background:
     grit_dir.mkdir(exist_ok=True)
     path = grit_dir / "config.toml"
     path.write_text(text)
-    path.with_suffix(".toml.mark").write_bytes(_mark(str(path)))  # as if grit had written it
-    return load_background(discover(str(folder), {}))
+    repository = discover(str(folder), {})
+    with repository.private.open() as private:
+        path.with_suffix(".toml.mark").write_bytes(_mark(private))  # as if grit had written it
+    return load_background(repository)
 
 
 def test_without_settings_the_defaults_count(git_repository: Path) -> None:

@@ -329,11 +329,11 @@ def test_a_lock_in_the_way_is_reported_not_raised(
     lock.write_bytes(b"")
     os.utime(lock, (1, 1))
 
-    def refuse(path: str) -> None:
+    def refuse(path: str, **_: object) -> None:
         raise OSError(30, "Read-only file system", path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("grit.services.doctor.os.unlink", refuse)
+        patch.setattr("grit.files.private.os.unlink", refuse)
         found = patient.diagnose(fix=True)
     assert check_of(found, "ref_lock").status == "warn"
     assert any("Read-only" in notice for notice in patient.notices)

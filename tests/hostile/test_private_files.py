@@ -1,0 +1,286 @@
+"""Nothing of grit's below the git directory is reached through what is not grit's (spec/wal.md).
+
+The names are those of the table in the code. CI tries every kind of thing at every name with a read
+and a write; GRIT_FAULTS=all with every command.
+"""
+
+import ast
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+import click
+import pytest
+
+from grit.cli.main import PROGRAM
+from tests.faults.machine import FULL_SWEEP, Done, grit, ok
+from tests.hostile.planted import (
+    FOR_ROOT,
+    KINDS,
+    PRECIOUS,
+    SECONDS_MAX,
+    Place,
+    Scene,
+    git,
+    places,
+)
+
+A_READ = ("ls",)
+A_WRITE = ("new", "more")
+APART = {("daemon", "start"), ("daemon", "restart"), ("daemon", "stop")}
+"""These start and end processes: `test_shipped_server.py`."""
+VALUES = {
+    "ACTOR": "Ann Example", "KEY": "daemon.debounce_ms", "VALUE": "100", "VALUES": "bug",
+    "URL": "https://example.org", "FILE": "notes.txt", "NAME": "notes.txt", "COMMENT": "1",
+    "TEXT...": "one", "RESOURCE": "path:x", "SHELL": "bash", "-- COMMAND...": "true",
+}  # fmt: skip
+MORE = {
+    ("issue", "comment"): ("--body", "x"),
+    ("comment",): ("--body", "x"),
+    ("issue", "create"): ("more",),
+    ("issue", "update"): ("--title", "x"),
+    ("issue", "comment-edit"): ("--body", "x"),
+    ("new",): ("more",),
+    ("init",): ("--agents-md",),
+    ("snapshot", "create"): (),
+    ("doctor",): ("--fix",),
+}
+
+
+def _commands(
+    issue: str, group: click.Group = PROGRAM, above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Yield every command of the program with words that it takes."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command, words = group.get_command(context, name), (*above, name)
+        if isinstance(command, click.Group):
+            yield from _commands(issue, command, words)
+        elif command is not None and words not in APART:
+            asked = [param for param in command.params if param.required]
+            for param in asked:
+                value = VALUES.get(param.human_readable_name, issue)
+                option = isinstance(param, click.Option)
+                words = (*words, param.opts[0], value) if option else (*words, value)
+            yield words + MORE.get((*above, name), ())
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with an issue, a remote and all that grit keeps."""
+    top = tmp_path_factory.mktemp("planted")
+    git(top, "init", "-q", "--bare", "--template=", "origin.git")
+    folder = top / "clone"
+    git(top, "init", "-q", "--template=", str(folder))
+    git(folder, "remote", "add", "origin", str(top / "origin.git"))
+    (folder / "notes.txt").write_text("notes")
+    for name in ("core", "files", "git", "view", "services", "cli"):
+        package = import_module(f"grit.{name}")
+        for module in iter_modules(package.__path__, f"grit.{name}."):
+            import_module(module.name)  # here, and not in each process that is forked
+    ok(folder, "init")
+    for words in (("new", "one"), ("sync",), ("snapshot", "create"), ("db", "verify"), ("ls",)):
+        ok(folder, *words)
+    return folder
+
+
+def _facts(clone: Path) -> tuple[str, str]:
+    """Return the ids of an actor and an issue of the clone."""
+    issue = ok(clone, "ls", "--json").data["issues"][0]["issue_id"]
+    return ok(clone, "actor", "current", "--json").data["actor"]["actor_id"], issue
+
+
+def _tried(place: Place, kind: str) -> bool:
+    """Whether it is something else than what belongs there."""
+    if kind in FOR_ROOT and os.geteuid() != 0:
+        return False
+    return not (place.kind == "link" and kind.startswith("a link"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_grits_is_left_alone(clone: Path, tmp_path: Path, kind: str) -> None:
+    """Every name, with this in its place: commands end well, and nothing outside is touched."""
+    actor_id, issue = _facts(clone)
+    commands = [*_commands(issue)] if FULL_SWEEP else [A_READ, A_WRITE]
+    wrong = []
+    for place in places(actor_id):
+        if not _tried(place, kind):
+            continue
+        scene = None
+        for words in commands:
+            if scene is None or FULL_SWEEP:
+                scene = Scene(clone, tmp_path / "scene", place, kind)
+            problem = scene.run(words)
+            if problem:
+                wrong.append(f"{kind} at {place.path}, {' '.join(words)}: {problem}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_settings_are_refused_with_one_message(clone: Path, tmp_path: Path, kind: str) -> None:
+    """What is no file of grit's at `config.toml` is named, with what to do; exit status 5."""
+    place = Place(".git/grit/config.toml", "file")
+    if not _tried(place, kind):
+        pytest.skip("only root can give files away")
+    scene = Scene(clone, tmp_path / "scene", place, kind)
+    assert scene.run(("config", "list", "--json")) == ""
+    error = json.loads(scene.said())["error"]
+    assert error["code"] == "io_error"
+    assert error["message"].endswith("grit does not use it: move it away")
+    assert "config.toml" in error["message"]
+
+
+def test_a_view_that_lies_elsewhere_is_built_anew_for_the_command(
+    clone: Path, tmp_path: Path
+) -> None:
+    """A list is right all the same, and says what lies in the view's place."""
+    for path in (".git/grit/view", ".git/grit/view/data.mdb", ".git/grit/view/mark"):
+        scene = Scene(clone, tmp_path / "scene", Place(path, "file"), "a link to a folder")
+        assert scene.run(("ls",)) == ""
+        said = scene.said()
+        assert "one" in said and said.count("is a symbolic link") == 1, said
+        assert "built in a temporary folder" in said
+
+
+def _runs(clone: Path, *words: str) -> Done:
+    """Run a command, which must end in time; a traceback fails the test."""
+    done = grit(clone, *words)
+    assert done.seconds < SECONDS_MAX, done
+    assert done.status in (0, 1, 3, 4, 5), done
+    return done
+
+
+@pytest.fixture
+def copy(clone: Path, tmp_path: Path) -> Path:
+    """A copy of the clone that a test may spoil, beside a folder of the user's."""
+    shutil.copytree(clone, tmp_path / "copy", symlinks=True)
+    (tmp_path / "outside").mkdir()
+    return tmp_path / "copy"
+
+
+@pytest.mark.parametrize("name", ["refs", "objects", "config", "packed-refs"])
+def test_git_may_be_led_elsewhere_at_the_top(copy: Path, tmp_path: Path, name: str) -> None:
+    """Some tools lay a git directory out with links at its top: reading and writing go on."""
+    git(copy, "pack-refs", "--all")
+    path = copy / ".git" / name
+    path.rename(tmp_path / "outside" / name)
+    path.symlink_to(tmp_path / "outside" / name)
+    assert _runs(copy, "ls").status == 0
+    assert _runs(copy, "new", "more").status == 0
+    assert "more" in _runs(copy, "ls").out
+    assert path.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["refs/grit", "refs/grit-remotes", "refs/grit-remotes/origin"])
+def test_refs_are_not_written_through_a_link(copy: Path, tmp_path: Path, name: str) -> None:
+    """Below the top a folder that is a link is refused, and nothing comes to lie behind it."""
+    outside = tmp_path / "outside"
+    git(copy, "pack-refs", "--all", "--prune")
+    shutil.rmtree(copy / ".git" / name, ignore_errors=True)
+    (copy / ".git" / name).parent.mkdir(exist_ok=True)
+    (copy / ".git" / name).symlink_to(outside)
+    _runs(copy, "ls")
+    written = _runs(copy, "new", "more")
+    if name == "refs/grit":
+        assert written.status == 5 and "refs/grit is a symbolic link" in written.err
+    _runs(copy, "snapshot", "gc")
+    assert not [*outside.iterdir()]
+
+
+def test_objects_are_not_written_through_a_link(copy: Path, tmp_path: Path) -> None:
+    """Whichever of the 256 folders is a link: an append is refused, and leaves nothing there."""
+    outside = tmp_path / "outside"
+    for number in range(256):
+        folder = copy / ".git" / "objects" / f"{number:02x}"
+        if not folder.exists():
+            folder.symlink_to(outside)
+    done = _runs(copy, "new", "more")
+    assert done.status == 5 and "is a symbolic link" in done.err, done
+    assert not [*outside.iterdir()]
+
+
+@pytest.mark.parametrize("kind", ["a link to a file", "a link to nothing", "a pipe", "a socket"])
+@pytest.mark.parametrize("name", ["refs/grit/wal.lock", "refs/grit/wal", "packed-refs", "shallow"])
+def test_odd_files_of_gits_stop_nobody(copy: Path, tmp_path: Path, name: str, kind: str) -> None:
+    """What is no file at a name of git's is neither waited for, nor written or removed through."""
+    if name == "packed-refs" and kind == "a link to nothing":
+        pytest.skip("an empty list, as for git")
+    outside = tmp_path / "outside"
+    (outside / "file").write_text(PRECIOUS)
+    path = copy / ".git" / name
+    path.unlink(missing_ok=True)
+    KINDS[kind](path, outside)
+    for words in (("ls",), ("new", "more")):
+        done = _runs(copy, *words)
+        assert "precious words" not in done.err + done.out
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("file", PRECIOUS)]
+
+
+ALLOWED = {
+    "a name of git's at the top, which is looked at alone": (
+        "cli/follow.py:_check_gone daemon/worker.py:Worker._stamp_git_config "
+        "git/gitconfig.py:_stamp git/leftovers.py:local_remote git/loose_tail.py:read_loose_tail "
+        "git/refs.py:_packed_stamp git/repository.py:_walk_up git/repository.py:_lstat "
+        "git/upkeep.py:invite_gc services/checks.py:check_repository "
+        "services/sync.py:_Session._is_cut "
+        "git/watch.py:_inode git/watch.py:_is_folder git/watch.py:_folders"
+    ),
+    "a path that the user gave": (
+        "cli/edit.py:read_file cli/exchange.py:_opened cli/manual.py:man "
+        "git/remotes.py:find_remote "
+        "services/attachments.py:save services/export.py:save"
+    ),
+    "of the system, or a temporary folder": (
+        "cli/daemon.py:_used cli/foreground.py:start_pager cli/lock_run.py:_in_foreground "
+        "cli/main.py:_open_missing_streams cli/terminal.py:forget daemon/child.py:_practise "
+        "daemon/child.py:_let_go daemon/child.py:become_one_of daemon/child.py:_open_streams "
+        "daemon/code.py:_stamp daemon/door.py:listen daemon/door.py:_runtime_folder "
+        "daemon/server.py:Server._look_around daemon/server.py:Server._leave "
+        "daemon/warming.py:_bring_up git/watch.py:network_type launch.py:_has_terminal "
+        "launch.py:pass_on services/session.py:_text view/database.py:Database.temporary"
+    ),
+    "a descriptor that was checked, or a look at the link of the server": (
+        "daemon/door.py:identity daemon/server.py:_bound_log launch.py:_look_into "
+        "launch.py:_pointed services/server_place.py:_may_start services/server_place.py:start "
+        "services/server_place.py:_up"
+    ),
+}
+OPENING = {
+    *"open stat lstat rename replace renames unlink remove mkdir makedirs rmdir scandir".split(),
+    *"listdir walk fwalk link symlink readlink utime chmod chown truncate mkfifo mknod".split(),
+}
+LOOKING = {"exists", "lexists", "isdir", "isfile", "islink", "getsize", "getmtime"}
+
+
+def _opening(tree: ast.AST, where: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the function in which a path is opened, looked at, renamed or removed."""
+    for node in ast.iter_child_nodes(tree):
+        inner = where
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            inner = (*where, node.name)
+        if isinstance(node, ast.Call):
+            module, _, name = ast.unparse(node.func).rpartition(".")
+            if (
+                (module, name) == ("", "open")
+                or (module == "os" and name in OPENING)
+                or module in ("shutil", "tempfile")
+                or (module == "os.path" and name in LOOKING)
+            ):
+                yield ".".join(where)
+        yield from _opening(node, inner)
+
+
+def test_the_room_of_private_files_is_the_one_door() -> None:
+    """Nothing else in grit opens, lists, renames or removes a path, but what stands in the list."""
+    package = Path(__file__).parents[2] / "grit"
+    found = {
+        f"{path.relative_to(package).as_posix()}:{place}"
+        for path in package.rglob("*.py")
+        if path.parent.name != "files"
+        for place in _opening(ast.parse(path.read_text()))
+    }
+    assert found == {place for places_ in ALLOWED.values() for place in places_.split()}
