@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import IoFailed
 from grit.core.limits import FOLDER_NAMES_MAX
-from grit.files.names import Kind, Named, inside, look_up
+from grit.files.names import NAMES, Kind, Named, inside, look_up
 
 _RELATIVE: Final = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -351,6 +351,17 @@ class Opened:
             import shutil
 
             shutil.rmtree(self._at(name), ignore_errors=True, dir_fd=self._fd)
+
+    def odd(self) -> list[str]:
+        """Return what lies at the names of the table and is something else, in words."""
+        found = []
+        for name in NAMES[self._heading]:
+            try:
+                if "*" not in name:
+                    self.look(name)
+            except NotPrivate as error:
+                found.append(str(error))
+        return found
 
     def touch(self, name: str) -> None:
         """Give a file a new time."""

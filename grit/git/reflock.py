@@ -57,6 +57,8 @@ class RefLock:
                 else:
                     self._link(refs)
         except FileExistsError:
+            with self._folder.open() as refs:
+                refs.look(self._lock)  # what is no file is waited for by nobody
             return False
         return True
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed, WalDamaged
 from grit.core.limits import LOCK_STALE_MS
+from grit.files.private import NotPrivate
 from grit.git.refs import GRIT_REF
 from grit.git.wal import Wal
 from grit.services import lost
@@ -19,6 +20,7 @@ from grit.view.reader import Stats, ViewReader
 from grit.view.trust import ViewDoubt
 
 Status = Literal["ok", "warn", "error"]
+_NAMED_MAX: Final = 3
 FIX: Final = "run 'grit doctor --fix'"
 
 
@@ -47,6 +49,8 @@ class ViewState(NamedTuple):
     stats: Stats | None
     doubt: str | None
     absent: bool
+    refused: bool = False
+    """Something else lies in its place."""
 
 
 def look_at_ref(workspace: Workspace) -> LogRef:
@@ -64,7 +68,7 @@ def look_at_view(workspace: Workspace) -> ViewState:
     try:
         return ViewState(ViewReader(workspace.database).stats(), None, False)
     except ViewDoubt as doubt:
-        return ViewState(None, str(doubt), doubt.reason == "absent")
+        return ViewState(None, str(doubt), doubt.reason == "absent", doubt.reason == "refused")
     except OSError as error:
         return ViewState(None, f"the view cannot be read: {error.strerror}", False)
 
@@ -86,6 +90,9 @@ def check_repository(workspace: Workspace) -> Check:
         load_git_config(repository)
     except (GitFailed, IoFailed) as error:
         return Check("repository", "error", error.message, "mend git's configuration, then retry")
+    if odd := _odd_files(workspace):
+        named = "; ".join(odd[:_NAMED_MAX]) + ("; ..." if len(odd) > _NAMED_MAX else "")
+        return Check("repository", "error", named, "move these away: grit makes its own again")
     message = f"git repository with {repository.object_format} objects and {repository.ref_storage}"
     if os.path.exists(f"{repository.common_dir}/shallow"):
         return Check(
@@ -102,6 +109,22 @@ def check_repository(workspace: Workspace) -> Check:
             "use a copy that you may write to",
         )
     return Check("repository", "ok", message)
+
+
+def _odd_files(workspace: Workspace) -> list[str]:
+    """Return what lies at names of grit's and is not grit's, in words."""
+    private = workspace.repository.private
+    found: list[str] = []
+    for folder in (private, private.below("view")):
+        try:
+            with folder.open() as opened:
+                found += opened.odd()
+        except NotPrivate as error:
+            if str(error) not in found:
+                found.append(str(error))
+        except OSError:
+            continue
+    return found
 
 
 def check_ref(workspace: Workspace, ref: LogRef, view: ViewState) -> Check:
@@ -331,6 +354,8 @@ def check_view(
         if view.absent and ref.head is None:
             return Check("view", "ok", "no view yet; none is needed")
         again = "nothing to do: the next command builds it again from the log"
+        if view.refused:
+            again = "move away what lies there; every command builds a view of its own meanwhile"
         return Check("view", "warn", view.doubt or "", again)
     stats = view.stats
     if ref.problem is not None:
