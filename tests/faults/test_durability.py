@@ -26,13 +26,15 @@ def _step(call: str, folder: str) -> str | None:
     name = call.partition("(")[0]
     if folder not in call or name.startswith("+++"):
         return None
-    asked = call.partition(" = ")[0]
+    # A name relative to an open folder is told as the path that it is.
+    asked = _RELATIVE.sub(r'"\1/\2"', call.partition(" = ")[0])
     what = next((word for pattern, word in _PLACES if re.search(pattern, asked)), "other")
     if name.startswith(("fsync", "fdatasync", "sync_file_range", "msync")):
         return f"sync {what}"
     return f"publish {what}" if what in ("object", "ref") else None
 
 
+_RELATIVE = re.compile(r'\d+<([^>]*)>, "([^"]*)"')
 _PLACES = (
     (r"/objects/[0-9a-f]{2}/(tmp_obj_)?", "object"),
     (r"/objects(/[0-9a-f]{2})?>", "object folder"),

@@ -88,7 +88,7 @@ def test_what_a_killed_create_leaves_is_collected_by_git(
     """Objects that no ref names yet are git's to clear away, and the next snapshot is whole."""
     head = git(filled, "rev-parse", "refs/grit/wal")
     found = points(filled, tmp_path / "trace", "snapshot", "create")
-    last = [point for point in found if "/snapshots/" in point.line and "rename" in point.line]
+    last = [point for point in found if "/snapshots" in point.line and "rename" in point.line]
     assert last, found
     before = git(filled, "for-each-ref")
     assert _kill(last[-1], filled, "snapshot", "create") == -9

@@ -17,6 +17,8 @@ import click
 import pytest
 
 from grit.cli.main import PROGRAM
+from grit.launch import SERVER_LINK, look_around
+from grit.services import server_place
 from tests.faults.machine import FULL_SWEEP, Done, grit, ok
 from tests.hostile.planted import (
     FOR_ROOT,
@@ -284,3 +286,17 @@ def test_the_room_of_private_files_is_the_one_door() -> None:
         for place in _opening(ast.parse(path.read_text()))
     }
     assert found == {place for places_ in ALLOWED.values() for place in places_.split()}
+
+
+def test_the_launcher_looks_behind_no_link(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `grit` that leads elsewhere has no server, and none is started for it."""
+    outside = tmp_path / "outside"
+    os.symlink("/nowhere", outside / SERVER_LINK)
+    shutil.rmtree(copy / ".git" / "grit")
+    (copy / ".git" / "grit").symlink_to(outside)
+    monkeypatch.chdir(copy)
+    assert look_around([]) == (None, None)
+    server_place.start_unasked(f"{copy}/.git/grit", os.environ)
+    assert os.listdir(outside) == [SERVER_LINK]
