@@ -134,7 +134,7 @@ def _run(command: str, path: str, environ: Mapping[str, str]) -> int:
 def editor_command(environ: Mapping[str, str]) -> str:
     """Return the editor as git chooses it: GIT_EDITOR, core.editor, VISUAL, EDITOR, its default.
 
-    What the repository's own configuration names does not count (decision 0026). Raises
+    What the repository's own configuration names does not count (decision 0028). Raises
     InvalidArgs where git knows of none, as on a dumb terminal.
     """
     if environ.get("GIT_EDITOR"):

@@ -218,7 +218,7 @@ def _chain(head: list[str], rest: Iterator[str]) -> Iterator[str]:
 def pager_command(environ: Mapping[str, str]) -> str:
     """Return the user's pager, GRIT_PAGER before what git would choose; "" where none is wanted.
 
-    What the repository's own configuration names does not count (decision 0026).
+    What the repository's own configuration names does not count (decision 0028).
     """
     chosen = environ.get("GRIT_PAGER")
     if chosen is None:
