@@ -46,7 +46,10 @@ def read_log(
     known = {} if known is None else known
     tail = read_loose_tail(repository, head, old)
     if tail is None:
-        yield from _Chunks(repository, known).read(commit_trees(repository, head, old))
+        for blob in _Chunks(repository, known).read(commit_trees(repository, head, old)):
+            if blob.problem:
+                check_fetched(repository, head, old)
+            yield blob
         return
     for blob in tail:
         oid = blob.oid.encode()
@@ -170,15 +173,8 @@ def _cut_off(oid: str) -> GitFailed:
 
 def _missing_commit(repository: Repository, oid: str) -> GitFailed | WalDamaged:
     if repository.promisor is not None:
-        return _left_out(oid)
+        return _left_out([oid])
     return WalDamaged(f"commit {oid} of the log is missing or broken; head unchanged", object=oid)
-
-
-def _left_out(oid: str) -> GitFailed:
-    return GitFailed(
-        "this partial clone lacks objects of the log; 'grit sync' fetches what is missing",
-        object=oid,
-    )
 
 
 class _Chunks:
@@ -195,11 +191,8 @@ class _Chunks:
     def read(self, trees: Iterable[str]) -> Iterator[Blob]:
         """Yield the chunk files."""
         self._trees = iter(trees)
-        partial = self._repository.promisor is not None
         for answer in read_ahead(self._repository, self._following, CHUNK_BYTES_MAX):
             (oid, what), kind, content, problem = answer
-            if problem == "missing" and partial:
-                raise _left_out(oid)
             if isinstance(what, bytes):
                 yield _blob(answer, what.decode(errors="replace"))
             elif problem == "too large":
@@ -287,7 +280,15 @@ def check_fetched(repository: Repository, head: str, old: str | None = None) -> 
     """Raise GitFailed when a partial clone has left out objects of the log: only sync fetches."""
     missing = absent_objects(repository, [head], old) if repository.promisor is not None else []
     if missing:
-        raise _left_out(missing[0])
+        raise _left_out(missing)
+
+
+def _left_out(missing: Sequence[str]) -> GitFailed:
+    count = f"{len(missing)} object{'s' if len(missing) > 1 else ''}"
+    return GitFailed(
+        f"this partial clone lacks {count} of the log; 'grit sync' fetches what is missing",
+        object=missing[0],
+    )
 
 
 def find_attachment(repository: Repository, head: str, sha256_hex: str) -> Iterator[str]:

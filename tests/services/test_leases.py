@@ -440,6 +440,7 @@ def test_logs_of_the_older_tools_have_their_locks_beside_them(alone: Path) -> No
     mine = Session(alone, "a")
     mine.use(lambda w: write(w, lambda t: issues.create(t, ISSUE, "x"), lambda c: c.subject))
     git(alone, "update-ref", "refs/grite/wal", git(alone, "rev-parse", "refs/grit/wal"))
+    git(alone, "update-ref", "-d", "refs/grit/wal")
     mine.acquire("repo:x")
     ref = lock_ref("repo:x").replace("refs/grit/", "refs/grite/")
     assert [lock.ref for lock in mine.locks()] == [ref]

@@ -14,6 +14,7 @@ from grit.core.codec import seal
 from grit.core.errors import Busy, IoFailed
 from grit.core.events import Draft, Event
 from grit.core.ids import ActorId, IssueId
+from grit.files.private import Folder
 from grit.services import issues
 from grit.services.write import Transaction, write
 from grit.view.database import Database
@@ -77,7 +78,7 @@ def events(count: int, each: int) -> list[Event]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(str(tmp_path / "view"))
+    made = Database(Folder(str(tmp_path), ("view",), "grit"))
     with rebuilding(made) as writer:
         writer.apply(records(events(ISSUES, EVENTS_EACH)), HEAD)
     yield made
@@ -121,7 +122,8 @@ def test_what_is_asked_inside_a_read_is_of_the_same_moment(database: Database) -
 def test_two_that_open_one_view_take_turns(database: Database) -> None:
     """LMDB lets a process open a file once: neither is refused, and nothing is rebuilt."""
     inode = _inode(database)
-    other = Database(database.directory)
+    folder, name = os.path.split(database.directory)
+    other = Database(Folder(folder, (name,), "grit"))
     for one in (database, other, database, other):
         assert ViewReader(one).head() == HEAD
     with writing(other) as writer:
