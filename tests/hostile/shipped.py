@@ -79,12 +79,15 @@ class Trap:
 
 
 def config_text(trap: Trap, settings: Sequence[tuple[str, str]]) -> str:
-    """Return a configuration file with these settings; EVIL in a value becomes a script's path."""
+    """Return a configuration file with these settings; EVIL becomes a script's path."""
     lines = []
     for key, planted in settings:
         section, _, rest = key.partition(".")
         middle, dot, name = rest.rpartition(".")
-        value = planted.replace(EVIL, trap.script(key)) if EVIL in planted else planted
+        value = planted
+        if EVIL in key or EVIL in value:
+            script = trap.script(key)
+            middle, value = middle.replace(EVIL, script), value.replace(EVIL, script)
         quoted = value.replace("\\", "\\\\").replace('"', '\\"')
         lines += [f'[{section} "{middle}"]' if dot else f"[{section}]", f'\t{name} = "{quoted}"']
     return "\n".join([*lines, ""])
