@@ -21,7 +21,6 @@ from grit.files.names import NAMES, Kind
 PRECIOUS: Final = "precious words of the user, which nobody may show\n"
 MEMORY_BYTES_MAX: Final = 3 << 30
 SECONDS_MAX: Final = 10
-TWICE: Final = 2
 STRANGER: Final = 54_321
 HUGE_BYTES: Final = 1 << 32
 
@@ -150,9 +149,8 @@ class Scene:
                 for name in (*folders, *files):
                     path = Path(base, name)
                     seen = path.lstat()
-                    content = path.read_bytes() if stat.S_ISREG(seen.st_mode) else b""
-                    if seen.st_size >= HUGE_BYTES:
-                        content = b""
+                    small = stat.S_ISREG(seen.st_mode) and seen.st_size < HUGE_BYTES
+                    content = path.read_bytes() if small else b""
                     found[str(path)] = (seen.st_mode, seen.st_mtime_ns, seen.st_uid, content)
         return found
 
