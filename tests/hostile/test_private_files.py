@@ -227,7 +227,8 @@ ALLOWED = {
         "cli/follow.py:_check_gone daemon/worker.py:Worker._stamp_git_config "
         "git/gitconfig.py:_stamp git/leftovers.py:local_remote git/loose_tail.py:read_loose_tail "
         "git/refs.py:_packed_stamp git/repository.py:_walk_up git/repository.py:_lstat "
-        "git/upkeep.py:invite_gc services/checks.py:check_repository "
+        "git/kept.py:look_after git/kept.py:_is_loose git/upkeep.py:_has_say "
+        "services/checks.py:check_repository "
         "services/sync.py:_Session._is_cut "
         "git/watch.py:_inode git/watch.py:_is_folder git/watch.py:_folders"
     ),
@@ -242,13 +243,14 @@ ALLOWED = {
         "daemon/child.py:_let_go daemon/child.py:become_one_of daemon/child.py:_open_streams "
         "daemon/code.py:_stamp daemon/door.py:listen daemon/door.py:_runtime_folder "
         "daemon/server.py:Server._look_around daemon/server.py:Server._leave "
-        "daemon/warming.py:_bring_up git/watch.py:network_type launch.py:_has_terminal "
+        "git/transport.py:fetch_objects daemon/warming.py:_bring_up git/watch.py:network_type "
+        "launch.py:_has_terminal "
         "launch.py:pass_on services/session.py:_text view/database.py:Database.temporary"
     ),
     "a descriptor that was checked, or a look at the link of the server": (
         "daemon/door.py:identity daemon/server.py:_bound_log launch.py:_look_into "
         "launch.py:_pointed services/server_place.py:_may_start services/server_place.py:start "
-        "services/server_place.py:_up"
+        "services/server_place.py:_up view/database.py:Database._copy"
     ),
 }
 OPENING = {

@@ -278,6 +278,7 @@ def ship(original: Original, tmp_path: Path) -> Ship:
         place = folder / ".git" / "config"
         if lacking:
             _lose_a_chunk(folder)
+            shutil.rmtree(folder / ".git" / "grit" / "kept")  # or it would come back from there
             settings = [*PROMISED, *settings]
         if name == "include":
             (folder / "more").write_text(config_text(trap, settings))
