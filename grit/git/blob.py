@@ -11,25 +11,23 @@ class Blob(NamedTuple):
     """A chunk file of the log: its bytes, or the problem that keeps it from being read."""
 
     oid: str
-    name: str
-    """Path below the commit's tree; empty where git does not tell it."""
     data: bytes | None
     problem: str | None
 
 
-def too_large(oid: str, name: str) -> Blob:
-    """Return the report of a blob that nobody should read."""
-    return Blob(oid, name, None, f"larger than {CHUNK_BYTES_MAX} bytes")
+def too_large(oid: str) -> Blob:
+    """Return the report of an object that nobody should read."""
+    return Blob(oid, None, f"larger than {CHUNK_BYTES_MAX} bytes")
 
 
-def unreadable(oid: str, name: str, what: str = "blob") -> Blob:
+def unreadable(oid: str, what: str = "blob") -> Blob:
     """Return the report of an object that is missing or broken."""
-    return Blob(oid, name, None, f"{what} {oid}{_UNREADABLE}")
+    return Blob(oid, None, f"{what} {oid}{_UNREADABLE}")
 
 
-def not_a_blob(oid: str, name: str, kind: str) -> Blob:
+def not_a_blob(oid: str, kind: str) -> Blob:
     """Return the report of an object that is named as a chunk file and is something else."""
-    return Blob(oid, name, None, f"{oid} is a {kind}, no file")
+    return Blob(oid, None, f"{oid} is a {kind}, no file")
 
 
 def is_broken(blob: Blob) -> bool:

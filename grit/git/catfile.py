@@ -1,5 +1,6 @@
 """Objects from the git program, one by one or many in a row, each checked against its id."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 
-_AHEAD: Final = 60
+_AHEAD_MIN: Final = 60
 """Objects asked for ahead of the answers: their ids fit into the smallest pipe."""
+_AHEAD_MAX: Final = 600
+"""With more nothing gets faster."""
+_LINE_BYTES: Final = 65
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -28,8 +32,8 @@ class Header(NamedTuple):
     size: int
 
 
-Item = tuple[str, object]
-"""An object that is wanted, by its id, and what for: that is handed back with it."""
+Item = tuple[str, int | None]
+"""An object that is wanted, by its id, and a number that is handed back with it."""
 Problem = Literal["", "missing", "broken", "too large"]
 Answer = tuple[Item, str, bytes, Problem]
 """What became of an item: kind and content, or the problem that keeps it from being read."""
@@ -48,8 +52,8 @@ def read_ahead(
     reader = _AheadReader(repository, bytes_max)
     try:
         while True:
-            if len(asked) <= _AHEAD // 2:
-                fresh = following(_AHEAD - len(asked))
+            if len(asked) <= reader.ahead // 2:
+                fresh = following(reader.ahead - len(asked))
                 if fresh:
                     asked.extend(fresh)
                     reader.ask(fresh)
@@ -60,25 +64,28 @@ def read_ahead(
         reader.close()
 
 
-def read_listed(repository: Repository, ids: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (id in hex, content) of the commits whose ids another process writes, line by line.
+def read_listed(
+    repository: Repository, ids: IO[bytes], kind: Literal["commit", "tree"]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (id in hex, content) of the objects whose ids stand in a file or come from a pipe.
 
-    Ends without a word at the first that is missing, broken, no commit, or above CHUNK_BYTES_MAX.
-    Its end of that pipe is closed here, so that the other process ends with this one.
+    Ends without a word at the first that is missing, broken, of another kind, or above
+    CHUNK_BYTES_MAX. `ids` is closed here, so that a process that writes them ends with this one.
     """
     process = start(repository.git_dir, "cat-file", "--batch", "--buffer", stdin=ids)
     ids.close()
     assert process.stdout is not None
     read, readline = process.stdout.read, process.stdout.readline
     new_hash = hash_function(repository.object_format)
+    mark, framed = f" {kind} ".encode(), f"{kind} %d\0%b".encode()
     try:
         for line in iter(readline, b""):
-            oid, _, rest = line.partition(b" commit ")
+            oid, _, rest = line.partition(mark)
             size = int(rest) if rest else -1
             if not 0 <= size <= CHUNK_BYTES_MAX:
                 return
             content = read(size)
-            true_id = new_hash(b"commit %d\0%b" % (size, content)).hexdigest()
+            true_id = new_hash(framed % (size, content)).hexdigest()
             if read(1) != b"\n" or true_id != oid.decode():
                 return
             yield oid, content
@@ -90,6 +97,7 @@ class _AheadReader:
     """A `git cat-file` with questions that it has not answered yet."""
 
     def __init__(self, repository: Repository, bytes_max: int) -> None:
+        self.ahead = _AHEAD_MIN
         self._repository = repository
         self._bytes_max = bytes_max
         self._new_hash = hash_function(repository.object_format)
@@ -114,6 +122,7 @@ class _AheadReader:
             )
             assert self._process.stdout is not None
             self._source = self._process.stdout
+            self.ahead = _ahead(self._process)
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died over an object: the answer will tell
             self._process.stdin.write("\n".join((*oids, "")).encode())
@@ -165,6 +174,17 @@ class _AheadReader:
         self._end()
         if self._sizes is not None:
             self._sizes.close()
+
+
+def _ahead(process: "Popen[bytes]") -> int:
+    """Return how many ids the process's pipe can hold, within the bounds."""
+    if sys.platform != "linux":
+        return _AHEAD_MIN
+    import fcntl
+
+    assert process.stdin is not None
+    held = fcntl.fcntl(process.stdin, fcntl.F_GETPIPE_SZ) // _LINE_BYTES
+    return max(_AHEAD_MIN, min(held, _AHEAD_MAX))
 
 
 class CatFile:

@@ -5,23 +5,24 @@ Git proposes which commits there are and delivers objects; what a log holds is d
 
 from binascii import unhexlify
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Final
+from typing import IO, Final
 
 from grit.core.errors import GitFailed, WalDamaged
 from grit.core.limits import CHUNK_BYTES_MAX, SEEN_OBJECTS_MAX, SHALLOW_BYTES_MAX
 from grit.files.private import failed, read_plain
 from grit.git.blob import Blob, is_broken, not_a_blob, too_large, unreadable
-from grit.git.catfile import Answer, CatFile, Item, read_ahead, read_listed, stop
+from grit.git.catfile import CatFile, Item, read_ahead, read_listed, stop
 from grit.git.dialects import ATTACHMENTS
-from grit.git.log_tree import list_tree
+from grit.git.log_tree import list_tree, only_chunk
 from grit.git.loose_tail import read_loose_tail
 from grit.git.objects import commit_ids, commit_links, tree_entries
 from grit.git.process import run, start
 from grit.git.repository import Repository
 
 _ATTACHMENTS: Final = ATTACHMENTS.encode()
+_MANY_TREES: Final = 500
 
 Known = dict[bytes, bool]
 """Object ids (hex) of chunks that need not be read, and whether the log lists them."""
@@ -71,6 +72,18 @@ class Trees:
         """Add the tree, in hex, of the next older commit."""
         self._ids += unhexlify(tree)
 
+    def __len__(self) -> int:
+        return len(self._ids) // self._size
+
+    def to_file(self) -> IO[bytes]:
+        """Return a file with the ids in hex, oldest first, a line each."""
+        import tempfile
+
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by who reads it
+        file.writelines(f"{tree}\n".encode() for tree in self)
+        file.seek(0)
+        return file
+
     def __iter__(self) -> Iterator[str]:
         """Give the ids in hex, oldest first."""
         size = self._size
@@ -111,7 +124,7 @@ def _proposed(repository: Repository, head: str, old: str | None) -> Trees | Non
     trees, parents_open = Trees(repository.object_format), {head.encode()}
     shallow = shallow_commits(repository)
     try:
-        for oid, content in read_listed(repository, listing.stdout):
+        for oid, content in read_listed(repository, listing.stdout, "commit"):
             tree, parents = commit_ids(content)
             if oid not in parents_open or not tree:
                 return None
@@ -183,49 +196,79 @@ class _Chunks:
     def __init__(self, repository: Repository, known: Known) -> None:
         self._repository = repository
         self._known = known
-        self._trees: Iterator[str] = iter(())
+        self._contents: Iterator[tuple[bytes, bytes]] = iter(())
+        """Ids and contents of the first trees, as far as they are whole."""
+        self._taken = 0
+        """How many of them were looked at."""
+        self._trees: Iterator[str] | None = None
+        """The other ones."""
         self._named: deque[Item] = deque()
-        """What the trees name that were read: folders with their depth, chunks with their name."""
-        self._seen: set[str | tuple[str, int]] = set()
+        """What the trees name that were read: folders with their depth, and chunks."""
+        self._seen: set[bytes | str | tuple[str, int]] = set()
 
-    def read(self, trees: Iterable[str]) -> Iterator[Blob]:
-        """Yield the chunk files."""
-        self._trees = iter(trees)
-        for answer in read_ahead(self._repository, self._following, CHUNK_BYTES_MAX):
-            (oid, what), kind, content, problem = answer
-            if isinstance(what, bytes):
-                yield _blob(answer, what.decode(errors="replace"))
+    def read(self, trees: Trees) -> Iterator[Blob]:
+        """Yield the chunk files of commits with these trees."""
+        if len(trees) >= _MANY_TREES:
+            # One more process; but it does not wait for questions, nor the answers for each other.
+            self._contents = read_listed(self._repository, trees.to_file(), "tree")
+
+        def following(count: int) -> list[Item]:
+            """Return what to read next: what hangs on trees that were read, then other trees."""
+            named = self._named
+            while len(named) < count and self._take_next():
+                pass
+            items = [named.popleft() for _ in range(min(count, len(named)))]
+            if len(items) < count:
+                self._trees = self._trees or islice(trees, self._taken, None)
+                roots = ((tree, 0) for tree in self._trees if self._is_new(tree.encode()))
+                items += islice(roots, count - len(items))
+            return items
+
+        for answer in read_ahead(self._repository, following, CHUNK_BYTES_MAX):
+            (oid, depth), kind, content, problem = answer
+            if depth is None and kind == "blob" and not problem:
+                yield Blob(oid, content, None)
             elif problem == "too large":
-                yield too_large(oid, "")
-            elif not (kind == "tree" and isinstance(what, int) and self._take(content, what)):
-                yield unreadable(oid, "", "tree")
+                yield too_large(oid)
+            elif depth is None:
+                yield unreadable(oid) if problem else not_a_blob(oid, kind)
+            elif kind != "tree" or not self._take(content, depth):
+                yield unreadable(oid, "tree")
 
-    def _following(self, count: int) -> list[Item]:
-        """Return what to read next: what hangs on trees that were read, then the next commits'."""
-        named = self._named
-        items = [named.popleft() for _ in range(min(count, len(named)))]
-        roots = ((tree, 0) for tree in self._trees if self._is_new((tree, 0)))
-        return [*items, *islice(roots, count - len(items))]
+    def _take_next(self) -> bool:
+        """Note what the next tree names, if its content is at hand."""
+        for oid, content in self._contents:
+            self._taken += 1
+            if self._is_new(oid) and not self._take(content, 0):
+                self._named.append((oid.decode(), 0))  # read once more, it is reported
+            return True
+        return False
 
     def _take(self, tree: bytes, depth: int) -> bool:
         """Note what a tree names; False when it is malformed."""
+        only = only_chunk(tree)
+        if only is not None:
+            self._take_chunk(only)
+            return True
         listed = list_tree(tree, self._repository.object_format, depth)
         if listed is None:
             return False
         for entry in listed.chunks:
-            oid = entry.oid
-            if self._is_new(oid):
-                key = oid.encode()
-                if key in self._known:
-                    self._known[key] = True
-                else:
-                    self._named.append((oid, entry.name))
+            self._take_chunk(entry.oid)
         for entry in listed.folders:
             if self._is_new((entry.oid, depth + 1)):
                 self._named.append((entry.oid, depth + 1))
         return True
 
-    def _is_new(self, place: str | tuple[str, int]) -> bool:
+    def _take_chunk(self, oid: str) -> None:
+        if self._is_new(oid):
+            if self._known and oid.encode() in self._known:
+                self._known[oid.encode()] = True
+            else:
+                self._named.append((oid, None))
+
+    def _is_new(self, place: bytes | str | tuple[str, int]) -> bool:
+        """Whether it was not seen before: a commit's tree (bytes), a folder, or a chunk (str)."""
         seen = self._seen
         if place in seen:
             return False
@@ -233,16 +276,6 @@ class _Chunks:
             seen.clear()
         seen.add(place)
         return True
-
-
-def _blob(answer: Answer, name: str) -> Blob:
-    """Return the chunk file of that name, or why it cannot be had."""
-    (oid, _), kind, content, problem = answer
-    if problem == "too large":
-        return too_large(oid, name)
-    if problem:
-        return unreadable(oid, name)
-    return Blob(oid, name, content, None) if kind == "blob" else not_a_blob(oid, name, kind)
 
 
 def missing_objects(repository: Repository, head: str) -> list[str]:
@@ -303,14 +336,14 @@ def find_attachment(repository: Repository, head: str, sha256_hex: str) -> Itera
     def following(count: int) -> list[Item]:
         if folders:
             return [folders.popleft()]
-        return [(tree, "root") for tree in islice(roots, count)]
+        return [(tree, 0) for tree in islice(roots, count)]
 
-    for (_, what), kind, content, _ in read_ahead(repository, following, CHUNK_BYTES_MAX):
+    for (_, depth), kind, content, _ in read_ahead(repository, following, CHUNK_BYTES_MAX):
         entries = tree_entries(content, repository.object_format) if kind == "tree" else None
         for entry in entries or ():
-            if what == "root":
+            if depth == 0:
                 if entry.is_folder and entry.name == _ATTACHMENTS:
-                    folders.append((entry.oid, "folder"))
+                    folders.append((entry.oid, 1))
             elif entry.is_file and entry.name == wanted:
                 yield entry.oid
 

@@ -9,12 +9,11 @@ from typing import Final, NamedTuple
 
 from grit.core.limits import TREE_DEPTH_MAX
 from grit.git.dialects import ATTACHMENTS, CHUNK_SUFFIX
-from grit.git.objects import FILE, TreeEntry, tree_entries
+from grit.git.objects import TreeEntry, tree_entries
 
 _SUFFIX: Final = CHUNK_SUFFIX.encode()
 _ATTACHMENTS: Final = ATTACHMENTS.encode()
 _USUAL: Final = re.compile(rb"100644 [0-9a-f]{64}\.bin\0.{20}", re.DOTALL)
-"""What nearly every tree of a log is, in SHA-1 repositories: one chunk, read at once."""
 _USUAL_BYTES: Final = 96
 
 
@@ -25,13 +24,20 @@ class Listed(NamedTuple):
     folders: list[TreeEntry]
 
 
+def only_chunk(content: bytes) -> str | None:
+    """Return the id of its chunk where a tree is what nearly every tree of a log is.
+
+    A shortcut, for SHA-1 repositories: `list_tree` says the same.
+    """
+    usual = len(content) == _USUAL_BYTES and _USUAL.fullmatch(content)
+    return content[76:].hex() if usual else None
+
+
 def list_tree(content: bytes, object_format: str, depth: int) -> Listed | None:
     """Return what a tree names that lies `depth` folders below a commit's own (0: that itself).
 
     None when it is malformed: then none of its entries counts.
     """
-    if len(content) == _USUAL_BYTES and _USUAL.fullmatch(content):
-        return Listed([TreeEntry(content[7:75], content[76:].hex(), FILE)], [])
     entries = tree_entries(content, object_format)
     if entries is None:
         return None

@@ -43,8 +43,7 @@ def read_loose_tail(repository: Repository, head: str, old: str | None) -> list[
             data = _read(repository, entry.oid, "blob")
             if data is None:
                 return None
-            name = entry.name.decode(errors="replace")
-            blobs[entry.oid] = Blob(entry.oid, name, data, None)
+            blobs[entry.oid] = Blob(entry.oid, data, None)
     return [*blobs.values()]
 
 

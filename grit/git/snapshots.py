@@ -273,19 +273,19 @@ def _holds_snapshots(folder: Opened) -> bool:
 def _read_blob(objects: CatFile, oid: str) -> Blob:
     header = objects.header(oid)
     if header is not None and header.size > limits.CHUNK_BYTES_MAX:
-        return too_large(oid, "")
+        return too_large(oid)
     found = objects.read(oid) if header is not None else None
     if found is None:
-        return unreadable(oid, "")
-    return Blob(oid, "", found[1], None) if found[0] == "blob" else not_a_blob(oid, "", found[0])
+        return unreadable(oid)
+    return Blob(oid, found[1], None) if found[0] == "blob" else not_a_blob(oid, found[0])
 
 
 def _read_part(objects: CatFile, place: str) -> Blob:
     header = objects.header(place)
     if header is None or header.kind != "blob" or header.size > limits.CHUNK_BYTES_MAX:
-        return Blob("", place, None, "missing or too large")
+        return Blob(place, None, "missing or too large")
     found = objects.read(place)
-    return Blob("", place, found[1] if found else None, None)
+    return Blob(place, found[1] if found else None, None)
 
 
 def _read_manifest(objects: CatFile, commit: str) -> Manifest | None:

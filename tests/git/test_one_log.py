@@ -14,7 +14,7 @@ import pytest
 from grit.core import limits
 from grit.core.errors import GitFailed, WalDamaged
 from grit.git import log_reader, loose_tail, objects
-from grit.git.log_tree import list_tree
+from grit.git.log_tree import list_tree, only_chunk
 from tests.git.shapes import Entry, History, Store, chunks_of, history
 
 COMMITS = 40
@@ -393,14 +393,38 @@ def test_a_broken_object_is_not_what_its_id_says(log, git, past, loose_path):
 
 
 def test_the_usual_tree_is_read_as_any_other():
-    """The shortcut for a tree of one chunk says what the way for all trees says."""
+    """The shortcut for a tree of one chunk says what the way for all trees says, or nothing."""
     usual = b"100644 " + b"a" * 64 + b".bin\0" + bytes(range(20))
-    for content in (usual, usual.replace(b"100644", b"120000"), usual.replace(b".bin", b".bim")):
-        for tail in (b"", usual.replace(b"a", b"b")):
-            listed = list_tree(content + tail, "sha1", 0)
-            parsed = objects.tree_entries(content + tail, "sha1")
-            chunks = [one for one in parsed if one.is_file and one.name.endswith(b".bin")]
-            assert listed.chunks == chunks
+    assert only_chunk(usual) == bytes(range(20)).hex()
+    others = usual.replace(b"100644", b"120000"), usual.replace(b".bin", b".bim"), usual * 2
+    for content in (usual, *others, usual[:-1], usual.replace(b"a.bin", b"A.bin")):
+        found = only_chunk(content)
+        listed = list_tree(content, "sha1", 0)
+        assert found is None or (listed and [one.oid for one in listed.chunks] == [found])
+        assert (found is None) == (content != usual)
+
+
+@pytest.mark.parametrize("many", [1, 10**9])
+def test_many_trees_are_read_as_few_are(log, git, past, loose_path, monkeypatch, many):
+    """Whole trees in a row are read in a way of their own; one that is not ends it, and counts."""
+    monkeypatch.setattr(log_reader, "_MANY_TREES", many)
+    head = past.commits[-1]
+    victim = git(log.folder, "rev-parse", f"{past.commits[len(past.commits) // 2]}^{{tree}}")
+    assert _read(log, head) == past.held(head)
+    loose_path(log.folder, victim).unlink(missing_ok=True)
+    blobs = list(log.wal.read(head, None))
+    assert victim in {blob.oid for blob in blobs if blob.problem}
+    found = {blob.data for blob in blobs if blob.data is not None}
+    others = [one for one in past.commits if not _names(log, git, one, victim)]
+    assert found >= set().union(*(past.chunks[one] for one in others))
+
+
+def _names(log, git, commit, tree):
+    """Return whether the tree is that of the commit, or may be below it."""
+    done = subprocess.run(
+        ["git", "-C", str(log.folder), "ls-tree", "-r", "-t", commit], capture_output=True
+    )
+    return done.returncode != 0 or tree.encode() in done.stdout
 
 
 def test_the_model_knows_the_definition():

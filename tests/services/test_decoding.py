@@ -25,8 +25,8 @@ def blobs() -> list[Blob]:
             data = (data or b"")[:-1] + b"\x00"
         if number == 11:
             data = None
-        found.append(Blob(f"{number:040x}", f"{number}.bin", data, "gone" if not data else None))
-    return [*found, Blob("f" * 40, "empty.bin", b"", None)]
+        found.append(Blob(f"{number:040x}", data, "gone" if not data else None))
+    return [*found, Blob("f" * 40, b"", None)]
 
 
 def test_helpers_answer_as_this_process_does(monkeypatch: pytest.MonkeyPatch) -> None:
