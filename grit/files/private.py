@@ -36,6 +36,9 @@ _KINDS: Final = (
     (stat.S_ISDIR, "is a folder"),
     (stat.S_ISREG, "is a file"),
 )
+_OF_OTHERS: Final = (
+    "move it away, or let git share the repository with 'git config core.sharedRepository group'"
+)
 _WANTED: Final[dict[Kind, Callable[[int], bool]]] = {
     "file": stat.S_ISREG,
     "folder": stat.S_ISDIR,
@@ -46,11 +49,12 @@ _WANTED: Final[dict[Kind, Callable[[int], bool]]] = {
 class NotPrivate(OSError):
     """Something else lies at a name of grit's; it was not read, written or removed."""
 
-    def __init__(self, path: str, what: str) -> None:
-        """Keep the path, and what lies there ("is a symbolic link")."""
-        super().__init__(errno.EINVAL, f"it {what}; grit does not use it: move it away", path)
+    def __init__(self, path: str, what: str, way_out: str = "move it away") -> None:
+        """Keep the path, what lies there ("is a symbolic link"), and what to do."""
+        said = f"{what}; grit does not use it: {way_out}"
+        super().__init__(errno.EINVAL, f"it {said}", path)
         self.what: Final = what
-        self._sentence = f"{path} {what}; grit does not use it: move it away"
+        self._sentence = f"{path} {said}"
 
     def __str__(self) -> str:
         return self._sentence
@@ -395,10 +399,11 @@ class Opened:
     def _check(self, name: str, found: os.stat_result, kind: Kind | None = None) -> None:
         named = look_up(self._heading, name)[1]
         what = _other_than(kind or named.kind, found.st_mode)
-        if what is None and not self._owned(found, named):
-            what = "belongs to another user"
         if what is not None:
             raise NotPrivate(f"{self.path}/{name}", what)
+        if not self._owned(found, named):
+            way_out = "move it away" if named.owner == "user" else _OF_OTHERS
+            raise NotPrivate(f"{self.path}/{name}", "belongs to another user", way_out)
 
     def _owned(self, found: os.stat_result, named: Named) -> bool:
         if named.owner == "anybody" or not hasattr(os, "geteuid"):

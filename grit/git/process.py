@@ -27,8 +27,13 @@ _ALWAYS: Final = (
 )
 """No replaced objects: the log is what its ids say. No hook and no monitor is ever started; the
 last of these is for hooks that a newer git finds in its configuration, not in a folder."""
-_GUARDED: Final = (*_ALWAYS, "-c", "core.commitGraph=false")
-"""A commit-graph is a cache beside the objects, and a shipped one could leave commits out."""
+_GUARDED: Final = (
+    *_ALWAYS,
+    *("-c", "core.commitGraph=false"),
+    *("-c", "core.warnAmbiguousRefs=false"),
+)
+"""A commit-graph is a cache beside the objects, and a shipped one could leave commits out. An id
+is looked for among the objects alone, not first among refs of that name."""
 GUARD: Final = {
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "/",
