@@ -173,7 +173,8 @@ def status(run: Context, resource: str | None, all_: bool, remote: bool, local: 
         ]
         heads = ("", "resource", "holder", "state", "ends (UTC)", "fence")
         text = str(tabulate(table, heads, "plain", disable_numparse=True))
-        return [line.rstrip() for line in text.splitlines()] if rows else ["Nothing is leased."]
+        none = "Nothing is leased." if remote else "Nothing is leased, as far as this clone knows."
+        return [line.rstrip() for line in text.splitlines()] if rows else [none]
 
     run.show({"locks": rows}, lines)
 

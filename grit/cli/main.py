@@ -244,9 +244,8 @@ def _report(context: Context, error: GritError, args: list[str]) -> int:
         except OSError:
             forget(sys.stdout)  # stdout itself is what failed: stderr is left to say so
     context.terminal.notice(f"grit: {error.message}")
-    # What went wrong with a remote has its advice in the message.
-    if error.code not in ("invalid_args", "not_found", "conflict") and (
-        "remote" not in error.details
-    ):
+    # What has a way out of its own, or went wrong with a remote, tells it in the message.
+    told = {"remote", "way_out"} & error.details.keys()
+    if not told and error.code not in ("invalid_args", "not_found", "conflict"):
         context.terminal.notice(row.advice)
     return row.exit_status

@@ -20,6 +20,8 @@ class Named(NamedTuple):
     bytes_max: int = 0
     owner: Owner = "repository"
     """`user`: a secret. `anybody`: a name of git's, which has a rule of its own about owners."""
+    way_out: str = "move it away"
+    """What to do where something else lies there."""
 
 
 GRIT: Final = "grit"
@@ -28,6 +30,9 @@ OBJECTS: Final = "objects"
 WORKTREE: Final = "worktree"
 
 _FOLDER: Final = Named("folder")
+_OF_KEYS: Final = Named(
+    "folder", way_out="put the folder itself in its place, since signing keys belong in it"
+)
 _SETTINGS: Final = Named("file", limits.SETTINGS_BYTES_MAX)
 _MARK: Final = Named("file", limits.MARK_BYTES_MAX)
 _LOCK: Final = Named("file", limits.LOCK_FILE_BYTES_MAX)
@@ -35,12 +40,14 @@ _QUEUE: Final = Named("file", 2 * limits.QUEUE_BYTES_MAX)
 _LMDB: Final = Named("file")
 
 NAMES: Final[Mapping[str, Mapping[str, Named]]] = {
-    "": {"grit": _FOLDER},
+    "": {"grit": _OF_KEYS},
     "grit": {
-        "config.toml": _SETTINGS,
+        "config.toml": _SETTINGS._replace(
+            way_out="put your settings there as a plain file, or signatures hold nothing back"
+        ),
         "config.toml.mark": _MARK,
         "config.lock-file": _LOCK,
-        "actors": _FOLDER,
+        "actors": _OF_KEYS,
         "actors.lock-file": _LOCK,
         "view": _FOLDER,
         "kept": _FOLDER,
@@ -62,9 +69,13 @@ NAMES: Final[Mapping[str, Mapping[str, Named]]] = {
         "server-*.log": Named("file", limits.SERVER_LOG_BYTES_MAX * 4),
         "server-*": Named("link"),
     },
-    "grit/actors": {"*": _FOLDER},
-    "grit/actors/*": {"config.toml": _SETTINGS, "keys": _FOLDER},
-    "grit/actors/*/keys": {"signing.key": Named("file", limits.KEY_FILE_BYTES_MAX, "user")},
+    "grit/actors": {"*": _OF_KEYS},
+    "grit/actors/*": {"config.toml": _SETTINGS, "keys": _OF_KEYS},
+    "grit/actors/*/keys": {
+        "signing.key": Named(
+            "file", limits.KEY_FILE_BYTES_MAX, "user", "put the key itself in its place"
+        )
+    },
     "grit/kept": {"*": _FOLDER},
     # Of whoever wrote them, in a clone that several share: they are checked against their names.
     "grit/kept/*": {"*": Named("file", limits.ATTACHMENT_BYTES_MAX, "anybody")},
@@ -79,7 +90,11 @@ NAMES: Final[Mapping[str, Mapping[str, Named]]] = {
     # Git's own, at any depth.
     "refs": {"*": Named("file", limits.REF_BYTES_MAX, "anybody")},
     "objects": {"*": Named("file", 2 * limits.CHUNK_BYTES_MAX, "anybody")},
-    "worktree": {"AGENTS.md": Named("file", limits.AGENTS_BYTES_MAX, "anybody")},
+    "worktree": {
+        "AGENTS.md": Named(
+            "file", limits.AGENTS_BYTES_MAX, "anybody", "write the section into it yourself"
+        )
+    },
 }
 """By the folder that they are in; "" is the git directory."""
 

@@ -36,8 +36,9 @@ _KINDS: Final = (
     (stat.S_ISDIR, "is a folder"),
     (stat.S_ISREG, "is a file"),
 )
-_OF_OTHERS: Final = (
-    "move it away, or let git share the repository with 'git config core.sharedRepository group'"
+_OF_A_USER: Final = "give it to yourself with 'chown'"
+_OF_A_GROUP: Final = (
+    f"{_OF_A_USER}, or share the clone with 'git config core.sharedRepository group'"
 )
 _WANTED: Final[dict[Kind, Callable[[int], bool]]] = {
     "file": stat.S_ISREG,
@@ -54,6 +55,7 @@ class NotPrivate(OSError):
         said = f"{what}; grit does not use it: {way_out}"
         super().__init__(errno.EINVAL, f"it {said}", path)
         self.what: Final = what
+        self.way_out: Final = way_out
         self._sentence = f"{path} {said}"
 
     def __str__(self) -> str:
@@ -62,8 +64,9 @@ class NotPrivate(OSError):
 
 def failed(what: str, error: OSError) -> IoFailed:
     """Return the refusal for what could not be done ("cannot read x"), with the reason."""
-    told = str(error) if isinstance(error, NotPrivate) else f"{what}: {error.strerror}"
-    return IoFailed(told, errno=error.errno)
+    if isinstance(error, NotPrivate):
+        return IoFailed(str(error), errno=error.errno, way_out=error.way_out)
+    return IoFailed(f"{what}: {error.strerror}", errno=error.errno)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -398,12 +401,13 @@ class Opened:
 
     def _check(self, name: str, found: os.stat_result, kind: Kind | None = None) -> None:
         named = look_up(self._heading, name)[1]
+        path = f"{self.path}/{name}"
         what = _other_than(kind or named.kind, found.st_mode)
         if what is not None:
-            raise NotPrivate(f"{self.path}/{name}", what)
+            raise NotPrivate(path, what, named.way_out)
         if not self._owned(found, named):
-            way_out = "move it away" if named.owner == "user" else _OF_OTHERS
-            raise NotPrivate(f"{self.path}/{name}", "belongs to another user", way_out)
+            way_out = _OF_A_USER if named.owner == "user" else _OF_A_GROUP
+            raise NotPrivate(path, "belongs to another user", way_out)
 
     def _owned(self, found: os.stat_result, named: Named) -> bool:
         if named.owner == "anybody" or not hasattr(os, "geteuid"):

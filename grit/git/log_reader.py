@@ -321,6 +321,7 @@ def _left_out(missing: Sequence[str]) -> GitFailed:
     return GitFailed(
         f"this partial clone lacks {count} of the log; 'grit sync' fetches what is missing",
         object=missing[0],
+        way_out="grit sync",
     )
 
 

@@ -92,7 +92,9 @@ def check_repository(workspace: Workspace) -> Check:
         return Check("repository", "error", error.message, "mend git's configuration, then retry")
     if odd := _odd_files(workspace):
         named = "; ".join(odd[:_NAMED_MAX]) + ("; ..." if len(odd) > _NAMED_MAX else "")
-        return Check("repository", "error", named, "move these away: grit makes its own again")
+        return Check(
+            "repository", "error", named, "do what is said of each; doctor touches none of them"
+        )
     message = f"git repository with {repository.object_format} objects and {repository.ref_storage}"
     if os.path.exists(f"{repository.common_dir}/shallow"):
         return Check(
@@ -191,8 +193,11 @@ def check_ref_lock(workspace: Workspace, ref: LogRef) -> Check:
 
 def log_checks(workspace: Workspace, head: str | None, facts: Facts) -> list[Check]:
     """Return the checks that one reading of the log answers."""
+    objects = _check_objects(workspace, head, facts)
+    if facts.stopped is not None and not facts.records_checked:
+        return [objects, *unread_checks("nothing of the log could be read", "see 'objects'")[1:]]
     return [
-        _check_objects(workspace, head, facts),
+        objects,
         _check_kept(
             "chunks",
             facts.chunks,
@@ -237,12 +242,12 @@ def log_checks(workspace: Workspace, head: str | None, facts: Facts) -> list[Che
     ]
 
 
-def unread_checks(reason: str) -> list[Check]:
-    """Return the checks of the log when its ref cannot be read."""
+def unread_checks(reason: str, plan: str = "mend 'ref' first") -> list[Check]:
+    """Return the checks of the log when it cannot be read."""
     names = (
         "objects", "chunks", "records", "signatures", "kinds", "orphans", "cycles", "clock", "chain"
     )  # fmt: skip
-    return [Check(name, "warn", f"not checked: {reason}", "mend 'ref' first") for name in names]
+    return [Check(name, "warn", f"not checked: {reason}", plan) for name in names]
 
 
 def _check_objects(workspace: Workspace, head: str | None, facts: Facts) -> Check:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _HEX: Final = frozenset("0123456789abcdef")
 _NAMED_MAX: Final = 3
+_NONE: Final = "nothing is leased, as far as this clone knows"
 _SYNC: Final = "'grit sync' joins the logs and sends what is missing there"
 
 
@@ -138,7 +139,9 @@ def _stand(
     repository = workspace.repository
     try:
         theirs = find(workspace, ref.name, remote)
-    except (GitFailed, WalDamaged) as error:
+    except GitFailed as error:
+        return "try again when it can be reached", error.message
+    except WalDamaged as error:
         return None, error.message
     if theirs is None and agreed is not None:
         return _SYNC, (
@@ -209,7 +212,7 @@ def check_leases(workspace: Workspace) -> Check:
     ]
     if not odd:
         live = {lock.ref for lock in locks if lock.lease is not None and lock.lease.live(now_ms)}
-        return Check("leases", "ok", f"live leases: {len(live)}" if locks else "nothing is leased")
+        return Check("leases", "ok", f"live leases: {len(live)}" if locks else _NONE)
     named = "; ".join(odd[:_NAMED_MAX]) + ("; ..." if len(odd) > _NAMED_MAX else "")
     broken = any(lock.broken for lock in locks)
     plan = (

@@ -148,7 +148,8 @@ def status(workspace: Workspace, *, remote: bool = False) -> Status:
         else:
             locks = book.look()
     except GritError as failure:
-        workspace.notice(f"what this clone knows: {failure.message}")
+        words = failure.message.partition("\n")[0]
+        workspace.notice(f"not asked, and as this clone knew it before: {words}")
         locks = LeaseBook(workspace, local=True).look()
     known = [lock for lock in locks if lock.lease is not None]
     return Status(known, [lock for lock in locks if lock.lease is None])

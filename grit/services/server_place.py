@@ -92,7 +92,8 @@ def _may_start(place: Place) -> bool:
         found = folder.look(f"{SERVER_LINK}.lock")
         if found is not None and 0 <= time.time() - found.st_mtime < AGAIN_S:
             return False
-        if (found or os.stat(place.folder)).st_uid != os.getuid():
+        above = os.stat(os.path.dirname(place.folder))
+        if {(found or above).st_uid, above.st_uid} != {os.getuid()}:
             return False
         # The launcher only guesses: a folder named grit can be anything.
         is_git = os.path.lexists(f"{os.path.dirname(place.folder)}/HEAD")

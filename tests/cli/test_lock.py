@@ -67,7 +67,7 @@ def test_status_asks_the_remote_only_when_told(folder: Path, tmp_path: Path) -> 
     git(tmp_path, "clone", "-q", str(bare), str(other))
     ok(other, "init")
     ok(other, "lock", "acquire", "repo:x")
-    assert ok(folder, "lock", "status").out == "Nothing is leased.\n"
+    assert ok(folder, "lock", "status").out == "Nothing is leased, as far as this clone knows.\n"
     assert "repo:x" in ok(folder, "lock", "status", "--remote").out
     bare.rename(tmp_path / "away.git")
     for option in ((), ("--local",)):
