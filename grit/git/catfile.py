@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple
 
 from grit.core.limits import CHUNK_BYTES_MAX
-from grit.git.objects import hash_function, is_true, read_loose
+from grit.git.objects import HashFunction, hash_function, is_true, read_loose
 from grit.git.process import start
 from grit.git.repository import Repository
 
@@ -22,6 +22,7 @@ _AHEAD_MIN: Final = 60
 _AHEAD_MAX: Final = 600
 """With more nothing gets faster."""
 _LINE_BYTES: Final = 65
+_PART_BYTES: Final = 1 << 20
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -64,13 +65,17 @@ def read_ahead(
         reader.close()
 
 
+class NotWhole(Exception):
+    """In a row of objects one is missing, broken, of another kind or too large, or git died."""
+
+
 def read_listed(
     repository: Repository, ids: IO[bytes], kind: Literal["commit", "tree"]
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yield (id in hex, content) of the objects whose ids stand in a file or come from a pipe.
 
-    Ends without a word at the first that is missing, broken, of another kind, or above
-    CHUNK_BYTES_MAX. `ids` is closed here, so that a process that writes them ends with this one.
+    Of a commit above CHUNK_BYTES_MAX only its headers, of which the ids are. `ids` is closed here,
+    so that a process that writes them ends with this one. Raises NotWhole, GitFailed, IoFailed.
     """
     process = start(repository.git_dir, "cat-file", "--batch", "--buffer", stdin=ids)
     ids.close()
@@ -82,15 +87,34 @@ def read_listed(
         for line in iter(readline, b""):
             oid, _, rest = line.partition(mark)
             size = int(rest) if rest else -1
-            if not 0 <= size <= CHUNK_BYTES_MAX:
-                return
-            content = read(size)
-            true_id = new_hash(framed % (size, content)).hexdigest()
-            if read(1) != b"\n" or true_id != oid.decode():
-                return
+            if 0 <= size <= CHUNK_BYTES_MAX:
+                content = read(size)
+                whole = new_hash(framed % (size, content)).hexdigest() == oid.decode()
+            elif size >= 0 and kind == "commit":
+                content, true_id = _headers(process.stdout, size, new_hash)
+                whole = bool(content) and true_id == oid.decode()
+            else:
+                raise NotWhole
+            if read(1) != b"\n" or not whole:
+                raise NotWhole
             yield oid, content
+        if process.wait() != 0:
+            raise NotWhole
     finally:
         stop(process)
+
+
+def _headers(source: IO[bytes], size: int, new_hash: HashFunction) -> tuple[bytes, str]:
+    """Return the headers of a large commit and the id of all that is read; none without an end."""
+    digest = new_hash(b"commit %d\0" % size)
+    headers = b""
+    while size > 0 and (part := source.read(min(size, _PART_BYTES))):
+        digest.update(part)
+        size -= len(part)
+        if len(headers) < CHUNK_BYTES_MAX:
+            headers += part
+    headers, end, _ = headers.partition(b"\n\n")
+    return headers + end, digest.hexdigest()
 
 
 class _AheadReader:
@@ -247,6 +271,27 @@ class CatFile:
             self._reader = None
         return None
 
+    def read_commit(self, oid: str) -> bytes | None:
+        """Return a commit, of a large one its headers; None when it is missing or broken."""
+        import subprocess
+
+        header = self.header(oid)
+        if header is None or header.kind != "commit":
+            return None
+        if header.size <= CHUNK_BYTES_MAX:
+            found = self.read(oid)
+            return found[1] if found else None
+        reader = start(
+            self._repository.git_dir, "cat-file", "commit", oid, stdin=subprocess.DEVNULL
+        )
+        try:
+            assert reader.stdout is not None
+            new_hash = hash_function(self._repository.object_format)
+            content, true_id = _headers(reader.stdout, header.size, new_hash)
+        finally:
+            stop(reader)
+        return content if content and true_id == oid else None
+
     def _is_true(self, oid: str, header: Header, content: bytes) -> bool:
         named = not _HEX.issuperset(oid)
         return named or is_true(self._repository.object_format, oid, header.kind, content)
@@ -258,13 +303,18 @@ class CatFile:
 
 
 def read_small(repository: Repository, objects: CatFile, oid: str) -> tuple[str, bytes] | None:
-    """Return (kind, content); None when the object is missing, broken or above CHUNK_BYTES_MAX."""
+    """Return (kind, content); None when the object is missing, broken or above CHUNK_BYTES_MAX.
+
+    A commit is never too large: of one above that its headers are given.
+    """
     found = read_loose(repository, oid)
-    if found is None:
-        header = objects.header(oid)
-        if header is not None and header.size <= CHUNK_BYTES_MAX:
-            found = objects.read(oid)
-    return found
+    header = objects.header(oid) if found is None else None
+    if header is None:
+        return found
+    if header.kind == "commit":
+        content = objects.read_commit(oid)
+        return None if content is None else ("commit", content)
+    return objects.read(oid) if header.size <= CHUNK_BYTES_MAX else None
 
 
 def stop(process: "Popen[bytes]") -> None:

@@ -104,6 +104,8 @@ def _not_log(repository: Repository, objects: CatFile, oid: str) -> str | None:
     if found[0] != "commit":
         return f"{oid[:12]} is a {found[0]}, not a log"
     tree, parents = commit_links(found[1])
+    if not tree:
+        return f"the commit {oid[:12]} is malformed"
     root = read_small(repository, objects, tree)
     if root is None:
         raise HeadIncomplete(f"{tree[:12]} is missing or cannot be read", object=tree)

@@ -13,7 +13,7 @@ from grit.core.errors import GitFailed, WalDamaged
 from grit.core.limits import CHUNK_BYTES_MAX, SEEN_OBJECTS_MAX, SHALLOW_BYTES_MAX
 from grit.files.private import failed, read_plain
 from grit.git.blob import Blob, is_broken, not_a_blob, too_large, unreadable
-from grit.git.catfile import CatFile, Item, read_ahead, read_listed, stop
+from grit.git.catfile import CatFile, Item, NotWhole, read_ahead, read_listed, stop
 from grit.git.dialects import ATTACHMENTS
 from grit.git.log_tree import list_tree, only_chunk
 from grit.git.loose_tail import read_loose_tail
@@ -134,6 +134,8 @@ def _proposed(repository: Repository, head: str, old: str | None) -> Trees | Non
             parents_open.update(parents)
             trees.add(tree)
         whole = listing.wait() == 0
+    except NotWhole:
+        return None
     finally:
         stop(listing)
     return trees if whole and (not parents_open or old is not None) else None
@@ -166,8 +168,7 @@ def _walk(
         if oid in done:
             continue
         done.add(oid)
-        found = objects.read(oid)
-        tree, parents = commit_links(found[1]) if found and found[0] == "commit" else ("", ())
+        tree, parents = commit_links(objects.read_commit(oid) or b"")
         if not tree:
             raise _missing_commit(repository, oid)
         if oid.encode() in shallow:
@@ -237,12 +238,14 @@ class _Chunks:
 
     def _take_next(self) -> bool:
         """Note what the next tree names, if its content is at hand."""
-        for oid, content in self._contents:
-            self._taken += 1
-            if self._is_new(oid) and not self._take(content, 0):
-                self._named.append((oid.decode(), 0))  # read once more, it is reported
-            return True
-        return False
+        try:
+            oid, content = next(self._contents)
+        except (StopIteration, NotWhole):
+            return False
+        self._taken += 1
+        if self._is_new(oid) and not self._take(content, 0):
+            self._named.append((oid.decode(), 0))  # read once more, it is reported
+        return True
 
     def _take(self, tree: bytes, depth: int) -> bool:
         """Note what a tree names; False when it is malformed."""

@@ -160,7 +160,10 @@ class TreeEntry(NamedTuple):
         return self.file_type == FOLDER
 
 
-def hash_function(object_format: str) -> "Callable[[bytes], hashlib._Hash]":
+HashFunction = Callable[[bytes], "hashlib._Hash"]
+
+
+def hash_function(object_format: str) -> HashFunction:
     """Return what begins the hash of an object's id; the id is its digest in hex."""
     if object_format == "sha256":
         return hashlib.sha256
@@ -196,9 +199,10 @@ def read_loose(repository: Repository, oid: str) -> tuple[str, bytes] | None:
     if not inflate.eof or hash_of(repository.object_format, framed) != oid:
         return None
     header, nul, content = framed.partition(b"\0")
-    if not nul or len(content) > CHUNK_BYTES_MAX:
+    kind, _, size = header.partition(b" ")
+    if not nul or size != b"%d" % len(content) or len(content) > CHUNK_BYTES_MAX:
         return None
-    return header.split(b" ", 1)[0].decode(errors="replace"), content
+    return kind.decode(errors="replace"), content
 
 
 def tree_entries(content: bytes, object_format: str) -> list[TreeEntry] | None:
@@ -231,7 +235,10 @@ def commit_links(content: bytes) -> tuple[str, tuple[str, ...]]:
 def commit_ids(content: bytes) -> tuple[bytes, list[bytes]]:
     """Return the same in bytes, for who reads many."""
     links = _LINKS.match(content)
-    if links is None or content.startswith(b"parent", links.end()):
+    if links is None:
         return b"", []
     tree, parents = links.groups()
+    rest = len(content) - links.end()
+    if rest > len(b"parent ") + len(tree) and content.startswith(b"parent ", links.end()):
+        return b"", []  # as for git, what is shorter is no parent any more
     return tree.lower(), parents.lower().split()[1::2]

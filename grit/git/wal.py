@@ -212,6 +212,7 @@ class Wal:
         if how in ("same", "ahead"):
             return None
         check_is_log(self.repository, theirs)
+        self._check_commits(theirs, old)
         self._keep_fetched(theirs, old)
         new = theirs if old is None or how == "behind" else write_join(self, old, theirs)
         moved = swap_ref(
@@ -231,6 +232,14 @@ class Wal:
         if old is None:
             return "adopted"
         return "joined" if how == "apart" else "forwarded"
+
+    def _check_commits(self, theirs: str, old: str | None) -> None:
+        """Raise what reading `theirs` would raise: behind a ref of ours it could not be undone."""
+        from grit.git.log_reader import commit_trees
+        from grit.git.loose_tail import is_loose_ancestor
+
+        if old is None or not is_loose_ancestor(self.repository, theirs, old):
+            commit_trees(self.repository, theirs, old)
 
     def _keep_fetched(self, theirs: str, old: str | None) -> None:
         from grit.git.fetched import keep_fetched
