@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from grit.core.errors import GitFailed, IoFailed
 from grit.core.limits import ATTACHMENT_BYTES_MAX, CHUNK_BYTES_MAX, KEPT_NAMES_MAX, KEPT_S
 from grit.files.names import OBJECTS
-from grit.files.private import Folder, Opened, write_all
+from grit.files.private import Folder, NotPrivate, Opened, write_all
 from grit.git.repository import Repository
 
 _KEPT: Final = "kept"
@@ -71,7 +71,7 @@ class Keeper:
                     return _link_or_copy(source, name, folder, oid)
             except FileExistsError:
                 return
-            except FileNotFoundError:
+            except (FileNotFoundError, NotPrivate):
                 if not again:
                     raise
                 self._begin()
@@ -79,15 +79,18 @@ class Keeper:
     def _begin(self) -> None:
         """Make the folder of this period; raises OSError."""
         self._folder = _folder_of(self._repository, int(time.time()) // _PERIOD_S)
-        kept = self._repository.private.below(_KEPT)
-        for folder in (kept, self._folder):
-            with suppress(FileNotFoundError), folder.open():
-                continue
+        private = self._repository.private
+        for folder, name in ((private, _KEPT), (private.below(_KEPT), self._folder.parts[-1])):
             with folder.open(make=True) as opened:
-                self.begun = True
-                if self._shared_mode:
-                    executable = (self._shared_mode & 0o444) >> 2
-                    opened.chmod(stat.S_ISGID | self._shared_mode | executable | 0o700)
+                if opened.lies(name):
+                    opened.remove(name)  # a link leads elsewhere, and a file is none of ours
+                if opened.look(name) is not None:
+                    continue
+                with opened.below(name, make=True) as made:
+                    self.begun = True
+                    if self._shared_mode:
+                        executable = (self._shared_mode & 0o444) >> 2
+                        made.chmod(stat.S_ISGID | self._shared_mode | executable | 0o700)
 
 
 def _folder_of(repository: Repository, period: int) -> Folder:

@@ -109,8 +109,8 @@ def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:
     """Take in what can be; return whether everything was looked at, and need not be again.
 
     What goes wrong is told and harms nothing: the log stays as it is, and complete. Raises
-    GitFailed where there is none yet and a partial clone left out what it would hold: an empty
-    answer would be a wrong one.
+    GitFailed where there is none yet and a shallow or partial clone left out what it would hold:
+    an empty answer would be a wrong one.
     """
     from grit.git.joins import HeadIncomplete
     from grit.services.partial import check_log
@@ -126,7 +126,7 @@ def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:
         except Busy:
             complete = False
         except (GitFailed, IoFailed) as error:
-            if workspace.repository.promisor is not None and workspace.wal.head() is None:
+            if isinstance(error, GitFailed) and workspace.wal.head() is None:
                 raise
             workspace.notice(f"what was fetched from {other.name} waits: {error.message}")
             complete = False

@@ -407,8 +407,8 @@ class Database:
         self.openings += 1
 
     def _build(self) -> Iterator[None]:
-        self._make_build()
         try:
+            self._make_build()
             self._building = True
             self._open(os.path.join(self.directory, _BUILD), 0)
             yield

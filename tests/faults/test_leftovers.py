@@ -84,7 +84,7 @@ def test_fault_4_what_a_killed_fetch_left_does_not_mislead_doctor(
         (tracker / ".git" / place).parent.mkdir(exist_ok=True)
         shutil.copy(tmp_path / "other/.git" / place, tracker / ".git" / place)
     assert git(tracker, "rev-parse", f"{head}^{{tree}}")
-    done = grit(tracker, "doctor")
+    done = grit(tracker, "doctor", "--remote")
     assert done.status == 0, done
     assert "has events that are not here yet" in done.out
     assert len(titles(tracker)) == 2

@@ -191,6 +191,7 @@ def test_an_empty_log_and_a_shared_one_have_no_snapshot(patient: Patient) -> Non
         make(patient)
     patient.append(created("First"))
     patient.git("update-ref", "refs/grite/wal", "refs/grit/wal")
+    patient.git("update-ref", "-d", "refs/grit/wal")
     with pytest.raises(InvalidArgs):
         make(patient)
 

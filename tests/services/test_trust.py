@@ -289,6 +289,7 @@ def test_require_is_refused_in_a_log_without_signatures(patient: Patient) -> Non
     (patient.git_dir / "grit/config.toml").unlink()
     patient.append(ANN.announce(), CREATED)
     patient.git("update-ref", "refs/grite/wal", "refs/grit/wal")
+    patient.git("update-ref", "-d", "refs/grit/wal")
     said = patient.refused("config", "set", "verify", "require")
     assert "does not sign" in said and "verify warn" in said
     write_policy(patient, REQUIRE)
