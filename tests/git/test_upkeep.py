@@ -1,5 +1,7 @@
 """Git's configuration as grit reads it, refspecs of remotes, and the invitation to collect."""
 
+import os
+
 import pytest
 
 from grit.git import upkeep
@@ -124,7 +126,7 @@ def test_collection_is_invited_late_and_never_against_the_user(log, git, monkeyp
     (folder / f"{28:038x}").touch()
     assert not invite_gc(repository, _config(gc_auto="0"))
     assert invite_gc(repository, _config())
-    for key in ("gc.recentobjectshook", "hook.mine.command"):
+    for key in ("gc.recentobjectshook", "gc.repackfilterto", "hook.mine.command"):
         config = GitConfig({**_config().values, key: ("true",)})
         assert not invite_gc(repository, config)
     hook = log.folder / ".git" / "hooks" / "pre-auto-gc"
@@ -133,3 +135,35 @@ def test_collection_is_invited_late_and_never_against_the_user(log, git, monkeyp
     assert not invite_gc(repository, _config())
     assert len(started) == 1
     assert started[0][1:] == ("gc", "--auto", "--quiet")
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "objects/ab", "objects/pack", "objects/info", "objects/info/commit-graphs",
+        "objects/info/commit-graph", "worktrees", "worktrees/x", "worktrees/x/logs", "rr-cache",
+        "rr-cache/x", "logs", "logs/refs", "logs/refs/heads", "logs/refs/heads/x", "refs/grit",
+        "refs/heads/x", "reftable", "info", "packed-refs", "shallow", "gc.pid", "gc.log",
+    ],
+)  # fmt: skip
+def test_collection_is_not_invited_through_a_link(log, tmp_path, monkeypatch, place, is_link):
+    """A link or a pipe where git removes or writes: git is not started; without it, it is."""
+    started = []
+    monkeypatch.setattr(upkeep, "start_detached", lambda *words: started.append(words))
+    git_dir = log.folder / ".git"
+    (git_dir / "objects" / "17").mkdir()
+    for n in range(28):
+        (git_dir / "objects" / "17" / f"{n:038x}").touch()
+    assert invite_gc(log.wal.repository, _config())
+    path = git_dir / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.rename(tmp_path / "before")
+    if is_link:
+        (tmp_path / "outside").mkdir()
+        path.symlink_to(tmp_path / "outside")
+    else:
+        os.mkfifo(path)
+    assert not invite_gc(log.wal.repository, _config())
+    assert len(started) == 1

@@ -8,7 +8,9 @@ import ast
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -220,6 +222,46 @@ def test_odd_files_of_gits_stop_nobody(copy: Path, tmp_path: Path, name: str, ki
         done = _runs(copy, *words)
         assert "precious words" not in done.err + done.out
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("file", PRECIOUS)]
+
+
+def _waits_for_collections(copy: Path) -> None:
+    """Wait until no git runs for this clone."""
+    marker = f"--git-dir={copy}/.git".encode()
+    deadline = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < deadline:
+        lines = []
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                lines.append(process.read_bytes())
+        if not any(marker in line.split(b"\0") for line in lines):
+            return
+        time.sleep(0.05)
+    raise AssertionError("a git is still running")
+
+
+@pytest.mark.parametrize("place", ["worktrees", "worktrees/x", "rr-cache", "objects/ab"])
+def test_no_collection_goes_through_a_link(copy: Path, tmp_path: Path, place: str) -> None:
+    """Files of the user's behind a link that was shipped are there after an append."""
+    folder = copy / ".git" / "objects" / "17"
+    folder.mkdir(exist_ok=True)
+    for n in range(40):
+        (folder / f"{n:038x}").write_bytes(b"no object")
+    for words in (("gc.auto", "1"), ("gc.pruneExpire", "now"), ("gc.worktreePruneExpire", "now")):
+        git(copy, "config", *words)
+    inner = tmp_path / "outside" / ("d" * 40)
+    inner.mkdir()
+    names = ["letter.tex", "gitdir", "preimage", "tmp_obj_mine"]
+    for name in names:
+        for path in (inner / name, tmp_path / "outside" / name):
+            path.write_text(PRECIOUS)
+            os.utime(path, (0, 0))
+    path = copy / ".git" / place
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(tmp_path / "outside")
+    assert _runs(copy, "new", "more").status == 0
+    _waits_for_collections(copy)
+    assert {path.name for path in inner.iterdir()} == {*names}
+    assert {path.name for path in (tmp_path / "outside").iterdir()} == {*names, inner.name}
 
 
 ALLOWED = {
