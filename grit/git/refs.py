@@ -170,16 +170,31 @@ def swap_ref(
 def remove_ref(repository: Repository, name: str, old: str) -> bool:
     """Remove a ref that is not the log's; False when it is not at `old`, or git refuses.
 
-    Locks in the way that a killed process left are removed first.
+    False, too, where git would go through a link. Locks in the way that a killed process left are
+    removed first.
     """
     from grit.git.leftovers import clear, locks_of_refs
     from grit.git.process import run
 
+    try:
+        _open_folders(repository, name)
+    except OSError:
+        return False
     words = ("update-ref", "--no-deref", "-d", name, old)
     if run(repository.git_dir, *words).status == 0:
         return True
     cleared = clear(locks_of_refs(repository.common_dir, [name]))
     return bool(cleared) and run(repository.git_dir, *words).status == 0
+
+
+def _open_folders(repository: Repository, name: str) -> None:
+    """Open the folders in which git changes the file of a ref and its reflog, where there are any.
+
+    Raises NotPrivate where one is a link: git would follow it. And other OSErrors.
+    """
+    for path in (name, f"logs/{name}"):
+        with suppress(FileNotFoundError), git_folder(repository.common_dir, path)[0].open():
+            pass
 
 
 def set_aside(repository: Repository, ref: str, kept: str) -> str:
@@ -342,6 +357,10 @@ def _read_with_git(repository: Repository, name: str) -> str | None:
 def _swap_with_git(repository: Repository, name: str, old: str | None, new: str) -> bool:
     from grit.git.process import run
 
+    try:
+        _open_folders(repository, name)
+    except OSError as error:
+        raise _refused(name, "cannot write", error) from error
     expected = "0" * len(new) if old is None else old
     done = run(repository.git_dir, "update-ref", "--no-deref", name, new, expected)
     if done.status == 0:

@@ -224,6 +224,33 @@ def test_odd_files_of_gits_stop_nobody(copy: Path, tmp_path: Path, name: str, ki
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("file", PRECIOUS)]
 
 
+@pytest.mark.parametrize(
+    "place", ["logs/refs/grit/snapshots", "logs/refs/grit", "refs/grit/snapshots", "refs/grit"]
+)
+def test_refs_are_not_removed_through_a_link(copy: Path, tmp_path: Path, place: str) -> None:
+    """Removing snapshots removes no file, and writes none, behind a link to a folder."""
+    for title in ("two", "three", "four"):
+        ok(copy, "new", title)
+        ok(copy, "snapshot", "create")
+    names = [path.name for path in (copy / ".git" / "refs" / "grit" / "snapshots").iterdir()]
+    assert len(names) == 4
+    git(copy, "pack-refs", "--all", "--prune")
+    inner = tmp_path / "outside" / "snapshots"
+    inner.mkdir()
+    for name in names:
+        for folder in (inner, tmp_path / "outside"):
+            (folder / name).write_text(PRECIOUS)
+    path = copy / ".git" / place
+    if path.exists():
+        path.rename(tmp_path / "before")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(tmp_path / "outside")
+    before = {str(one): one.lstat().st_mtime_ns for one in (tmp_path / "outside").rglob("*")}
+    _runs(copy, "snapshot", "gc")
+    after = {str(one): one.lstat().st_mtime_ns for one in (tmp_path / "outside").rglob("*")}
+    assert after == before
+
+
 def _waits_for_collections(copy: Path) -> None:
     """Wait until no git runs for this clone."""
     marker = f"--git-dir={copy}/.git".encode()
