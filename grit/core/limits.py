@@ -155,6 +155,8 @@ VERIFIED_BYTES_MAX: Final = 4 * 1024 * 1024
 DRAFT_BYTES_MAX: Final = 2 * TEXT_BYTES_MAX
 """A text under the editor, with the instructions below it."""
 AGENTS_BYTES_MAX: Final = 1024 * 1024
+GIT_POINTER_BYTES_MAX: Final = 8192
+"""A `.git` file or a `commondir` file holds one path."""
 FOLDER_NAMES_MAX: Final = 1_000_000
 """Names of one folder that are looked at."""
 

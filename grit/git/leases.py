@@ -10,6 +10,7 @@ from grit.core.limits import LABEL_CHARS_MAX
 from grit.git.catfile import CatFile, read_small
 from grit.git.log_reader import absent_objects
 from grit.git.objects import commit_links, tree_entries
+from grit.git.pitfalls import look_below
 from grit.git.process import run
 from grit.git.refs import lies, read_ref, remove_ref, swap_ref
 from grit.git.refs import set_aside as set_ref_aside
@@ -65,6 +66,7 @@ def _listed(wal: Wal) -> list[LockRef]:
     recorded = tracking_ref("", f"{folder}/").partition("//")[0]
     found: dict[str, tuple[str, str]] = {}
     form = "--format=%(refname) %(objectname) %(symref)"
+    look_below(repository.common_dir, folder, recorded)
     done = run(repository.git_dir, "for-each-ref", form, f"{folder}/", f"{recorded}/")
     if done.status != 0:
         raise GitFailed(f"git cannot list the lock refs: {done.reason}")

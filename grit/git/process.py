@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
+from grit.git.pitfalls import look_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,10 +179,13 @@ def _launch(
 ) -> "Popen[bytes]":
     """Start git, guarded unless it is `talking`; standard output is a pipe, errors are dropped.
 
-    The output is never a terminal, so that git starts no pager.
+    The output is never a terminal, so that git starts no pager. Raises GitFailed, too, where a
+    guarded git would wait for what lies in the place of a file.
     """
     import subprocess
 
+    if git_dir is not None and not talking:
+        look_out(git_dir)
     place = () if git_dir is None else (f"--git-dir={git_dir}",)
     around = os.environ if environ is None else environ
     try:

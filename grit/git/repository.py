@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
-from grit.core.limits import GIT_CONFIG_BYTES_MAX
+from grit.core.limits import GIT_CONFIG_BYTES_MAX, GIT_POINTER_BYTES_MAX
 from grit.files.names import GRIT, REFS
 from grit.files.private import Folder, failed, read_plain
 
@@ -40,8 +40,6 @@ _EXTENSIONS: Final = frozenset(
 _PROMISOR: Final = "remote.promisor"
 """Under this key the parsed config holds the name of the remote with `promisor = true`."""
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
-_POINTER_BYTES_MAX: Final = 8192
-"""A `.git` file or a `commondir` file holds one path."""
 _SHARED: Final = frozenset({"group", "all", "world", "everybody", "2"})
 _GROUP_MAY_WRITE: Final = 0o020
 
@@ -180,7 +178,7 @@ def _lstat(path: str) -> os.stat_result | None:
 def _pointed(path: str, prefix: bytes, base: str) -> str:
     """Return the absolute path that a `.git` or `commondir` file names."""
     try:
-        line = read_plain(path, _POINTER_BYTES_MAX, cut=True)
+        line = read_plain(path, GIT_POINTER_BYTES_MAX, cut=True)
     except OSError as error:
         raise _Unusual from error
     target = line.removeprefix(prefix).rstrip(b"\r\n")
@@ -299,8 +297,10 @@ def _parse_config_with_git(path: str) -> dict[str, str]:
 
 
 def _ask_git(directory: str, environ: Mapping[str, str]) -> Repository:
+    from grit.git.pitfalls import look_ahead
     from grit.git.process import run
 
+    look_ahead(directory, environ)
     try:
         # The answers come in one call; paths first, then the plain words.
         done = run(

@@ -82,8 +82,10 @@ def list_snapshots(
     """
     if not _any_ref(repository):
         return []
+    from grit.git.pitfalls import look_below
     from grit.git.process import output
 
+    look_below(repository.common_dir, SNAPSHOTS, TRACKED)
     listed = output(
         repository.git_dir,
         "for-each-ref",

@@ -44,9 +44,11 @@ def keep(workspace: Workspace, known: str, head: str | None) -> None:
 
 def heads(workspace: Workspace) -> list[str]:
     """Return the kept heads that the log does not hold, in the order of their ids."""
+    from grit.git.pitfalls import look_below
     from grit.git.process import output
 
     head = workspace.wal.head()
+    look_below(workspace.repository.common_dir, LOST_REFS)
     listed = output(
         workspace.repository.git_dir, "for-each-ref", "--format=%(objectname)", LOST_REFS
     )

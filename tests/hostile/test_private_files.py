@@ -251,6 +251,51 @@ def test_refs_are_not_removed_through_a_link(copy: Path, tmp_path: Path, place: 
     assert after == before
 
 
+WAITED_FOR = (
+    "HEAD", "config", "config.worktree", "commondir", "shallow", "packed-refs", "info/grafts",
+    "objects/info/alternates", "objects/info/commit-graph",
+    "objects/info/commit-graphs/commit-graph-chain", "objects/pack/multi-pack-index",
+    "refs/replace", "refs/grit/x", "refs/grit/locks/x", "refs/grit/snapshots/1",
+    "refs/grit-remotes/origin/locks/x", "refs/grit-remotes/origin/snapshots/1",
+)  # fmt: skip
+"""Names at which git itself opens what lies there."""
+
+
+@pytest.mark.parametrize("kind", ["a link to /dev/zero", "a pipe", "a socket"])
+@pytest.mark.parametrize("name", WAITED_FOR)
+def test_git_waits_for_nothing(copy: Path, tmp_path: Path, name: str, kind: str) -> None:
+    """What git would wait for, or read without end, is found before git is started."""
+    if name == "config.worktree":
+        git(copy, "config", "core.repositoryFormatVersion", "1")
+        git(copy, "config", "extensions.worktreeConfig", "true")
+    path = copy / ".git" / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    KINDS[kind](path, tmp_path / "outside")
+    shutil.rmtree(copy / ".git" / "grit" / "view")
+    commands = [("ls",), ("doctor",)] + [("lock", "status")] * name.startswith("refs/grit")
+    ended = [_runs(copy, *words) for words in commands]
+    assert name == "info/grafts" or any(path.name in done.err + done.out for done in ended)
+
+
+@pytest.mark.parametrize("name", ["HEAD", "config"])
+def test_a_bare_repository_is_looked_at_before_git_is(tmp_path: Path, name: str) -> None:
+    """Discovery that git is asked for ends, too."""
+    git(tmp_path, "init", "-q", "--bare", "bare.git")
+    (tmp_path / "bare.git" / name).unlink()
+    os.mkfifo(tmp_path / "bare.git" / name)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / ".git").write_text("gitdir: ../bare.git\n")
+    for done in (
+        _runs(tmp_path / "bare.git", "ls"),
+        _runs(tmp_path / "work", "ls"),
+        grit(tmp_path, "ls", environ={"GIT_DIR": "bare.git"}),
+    ):
+        assert done.status in (4, 5) and f"{name} is a pipe" in done.err, done
+
+
 def _waits_for_collections(copy: Path) -> None:
     """Wait until no git runs for this clone."""
     marker = f"--git-dir={copy}/.git".encode()
@@ -296,6 +341,7 @@ ALLOWED = {
         "cli/follow.py:_check_gone daemon/worker.py:Worker._stamp_git_config "
         "git/gitconfig.py:_stamp git/leftovers.py:local_remote git/loose_tail.py:read_loose_tail "
         "git/refs.py:_packed_stamp git/repository.py:_walk_up git/repository.py:_lstat "
+        "git/pitfalls.py:look_ahead git/pitfalls.py:_pointed "
         "git/kept.py:look_after git/kept.py:_is_loose git/upkeep.py:_has_say "
         "services/checks.py:check_repository "
         "services/sync.py:_Session._is_cut "
