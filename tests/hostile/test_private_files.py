@@ -134,7 +134,7 @@ def test_settings_are_refused_with_one_message(clone: Path, tmp_path: Path, kind
     assert scene.run(("config", "list", "--json")) == ""
     error = json.loads(scene.said())["error"]
     assert error["code"] == "io_error"
-    assert error["message"].endswith("grit does not use it: move it away")
+    assert error["message"].endswith(f"grit does not use it: {error['details']['way_out']}")
     assert "config.toml" in error["message"]
 
 
@@ -358,7 +358,8 @@ ALLOWED = {
         "daemon/child.py:_let_go daemon/child.py:become_one_of daemon/child.py:_open_streams "
         "daemon/code.py:_stamp daemon/door.py:listen daemon/door.py:_runtime_folder "
         "daemon/server.py:Server._look_around daemon/server.py:Server._leave "
-        "git/transport.py:fetch_objects daemon/warming.py:_bring_up git/watch.py:network_type "
+        "git/transport.py:fetch_objects git/log_reader.py:Trees.to_file "
+        "daemon/warming.py:_bring_up git/watch.py:network_type "
         "launch.py:_has_terminal "
         "launch.py:pass_on services/session.py:_text view/database.py:Database.temporary"
     ),

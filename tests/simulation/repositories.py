@@ -43,7 +43,7 @@ RACERS = 4
 LEASE_MS = 600_000
 LEASE_SKEW_MS = HOUR_MS
 """More than clocks may differ before an expired lease is taken over."""
-FUSE_MAX = {"write": 140, "sync": 400, "rebuild": 100, "snapshot": 100}
+FUSE_MAX = {"write": 400, "sync": 1000, "rebuild": 200, "snapshot": 250}
 """About how many boundaries a command has."""
 _CONFIG = """[user]
     name = Sim Example
