@@ -74,7 +74,7 @@ def test_status_asks_the_remote_only_when_told(folder: Path, tmp_path: Path) -> 
         shown = ok(folder, "lock", "status", *option)
         assert "repo:x" in shown.out and not shown.err
     shown = ok(folder, "lock", "status", "--remote")
-    assert "repo:x" in shown.out and "what this clone knows" in shown.err
+    assert "repo:x" in shown.out and "as this clone knew it before" in shown.err
     assert grit(folder, "lock", "status", "--remote", "--local").status == 2
 
 
