@@ -43,7 +43,7 @@ RACERS = 4
 LEASE_MS = 600_000
 LEASE_SKEW_MS = HOUR_MS
 """More than clocks may differ before an expired lease is taken over."""
-FUSE_MAX = {"write": 400, "sync": 1000, "rebuild": 200, "snapshot": 250}
+FUSE_MAX = {"write": 500, "sync": 1000, "rebuild": 200, "snapshot": 250}
 """About how many boundaries a command has."""
 _CONFIG = """[user]
     name = Sim Example
@@ -189,7 +189,10 @@ class Repositories:
             with clone.opened() as workspace:
                 act(workspace)
 
-        ended = killed_after(child, self.pick.randint(1, FUSE_MAX[what]))
+        # What comes after publishing is short: half of the kills are in the last quarter.
+        longest = FUSE_MAX[what]
+        fuse = self.pick.randint(1, 2 * longest)
+        ended = killed_after(child, fuse if fuse <= longest else longest - fuse % (longest // 4))
         published = self._everywhere() - before
         self.note(f"  {what} {ended}, {len(published)} events published")
         self.met[f"{what} {ended}{' after publishing' if published else ''}"] += 1

@@ -1,0 +1,110 @@
+"""Odd commits: what git takes for one hides nothing, and what cannot be read is not joined."""
+
+import zlib
+
+import pytest
+
+from grit.core.errors import WalDamaged
+from grit.git import log_reader, objects
+from tests.git.shapes import Entry, Store
+
+
+def _read(log, head, old=None):
+    """Return the chunks of a log; anything else that is reported fails the test."""
+    blobs = list(log.wal.read(head, old))
+    assert [blob.problem for blob in blobs if blob.problem] == []
+    return {blob.data for blob in blobs}
+
+
+def _single(log, entries, parents=()):
+    store = Store(log.folder)
+    return store.commit(store.tree(entries), list(parents), 1_700_000_000)
+
+
+ODD_COMMITS = {
+    "17 MB of message": lambda raw: raw + b"x" * 17_000_000,
+    "17 MB of a header": lambda raw: raw.replace(b"\n\n", b"\nx " + b"y" * 17_000_000 + b"\n\n", 1),
+    "a header that is called parents": lambda raw: raw.replace(b"author", b"parents x\nauthor", 1),
+    "a header that is called parent": lambda raw: raw.replace(b"author", b"parentage x\nauthor", 1),
+    "its end in a parent": lambda raw: raw[: raw.index(b"author") - 1],
+    "ids in capitals": lambda raw: raw.replace(*(raw[46:93], b"parent " + raw[53:93].upper())),
+    "a second tree": lambda raw: raw.replace(b"author", b"tree " + b"1" * 40 + b"\nauthor", 1),
+    "parents behind the author": lambda raw: raw.replace(
+        b"\n\n", b"\nparent " + b"1" * 40 + b"\n\n", 1
+    ),
+    "a signature with parents": lambda raw: raw.replace(
+        b"\n\n", b"\nmergetag x\n parent " + b"1" * 40 + b"\n\n", 1
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_COMMITS)
+def test_odd_commits_hide_nothing(log, git, name, monkeypatch):
+    """What git takes for a commit is one: all behind it counts, for a reader of all and of news."""
+    store = Store(log.folder)
+    chunks = [log.chunk() for _ in range(4)]
+    heads = [_single(log, [Entry(b"100644", b"0.bin", chunks[0])])]
+    for number in (1, 2, 3):
+        tree = store.tree([Entry(b"100644", b"%d.bin" % number, chunks[number])])
+        commit = store.commit(tree, heads[-1:], number)
+        if number == 2:
+            raw = zlib.decompress((store.objects / commit[:2] / commit[2:]).read_bytes())
+            commit = store.write("commit", ODD_COMMITS[name](raw.partition(b"\0")[2]))
+        heads.append(commit)
+    git(log.folder, "update-ref", log.wal.ref, heads[-1])
+    listed = git(log.folder, "rev-list", heads[-1]).split()
+    kept = chunks if len(listed) == 4 else chunks[2:]
+    for packed in (False, True):
+        if packed:
+            git(log.folder, "repack", "-q", "-a", "-d")
+        assert _read(log, heads[-1]) == set(kept)
+        assert _read(log, heads[-1], heads[0]) == set(chunks[1:] if kept is chunks else kept)
+    monkeypatch.setattr(log_reader, "_proposed", lambda *_: None)
+    assert _read(log, heads[-1]) == set(kept)
+
+
+def test_commits_that_cannot_be_read_are_not_joined(log, git, loose_path):
+    """The log's ref does not move onto what nobody could read any more."""
+    ours = log.append().head
+    missing = _single(log, [Entry(b"100644", b"x.bin", log.chunk())], [ours])
+    theirs = _single(log, [Entry(b"100644", b"y.bin", log.chunk())], [missing])
+    loose_path(log.folder, missing).unlink()
+    with pytest.raises(WalDamaged):
+        log.wal.join(theirs, [])
+    assert log.wal.head() == ours
+    bad = Store(log.folder).write("commit", b"tree " + b"1" * 40 + b"\nparent x" + b"y" * 50)
+    for head in (bad, _single(log, [Entry(b"100644", b"z.bin", log.chunk())], [bad])):
+        with pytest.raises(WalDamaged):
+            log.wal.join(head, [])
+    assert log.wal.head() == ours
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_a_git_that_dies_is_no_end_of_the_log(log, git, new, monkeypatch):
+    """When the reader of commits is killed in the middle, the rest is read all the same."""
+    heads = [log.append().head for _ in range(70)]
+    git(log.folder, "gc", "-q")
+    real = log_reader.read_listed
+
+    def dying(*words):
+        for number, found in enumerate(real(*words)):
+            if number == 9:
+                raise log_reader.NotWhole
+            yield found
+
+    monkeypatch.setattr(log_reader, "read_listed", dying)
+    assert len(_read(log, heads[-1], heads[0] if new else None)) == (69 if new else 70)
+
+
+def test_a_loose_object_with_a_false_size_is_none(log):
+    """Git does not read it; neither does the reader of loose files, whatever its hash is."""
+    store = Store(log.folder)
+    chunk = log.chunk()
+    framed = b"blob 1\0" + chunk
+    oid = objects.hash_of("sha1", framed)
+    path = store.objects / oid[:2] / oid[2:]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(zlib.compress(framed))
+    tree = store.write("tree", b"100644 x.bin\0" + bytes.fromhex(oid))
+    head = store.commit(tree, [], 1)
+    assert [blob.data for blob in log.wal.read(head, None)] == [None]
