@@ -18,6 +18,7 @@ from grit.git.dialects import ATTACHMENTS
 from grit.git.log_tree import list_tree, only_chunk
 from grit.git.loose_tail import read_loose_tail
 from grit.git.objects import commit_ids, commit_links, tree_entries
+from grit.git.pitfalls import look_at_objects
 from grit.git.process import run, start
 from grit.git.repository import Repository
 
@@ -100,6 +101,7 @@ def commit_trees(repository: Repository, head: str, old: str | None) -> Trees:
 
     Raises as `read_log` does.
     """
+    look_at_objects(repository.objects_dir)
     proposed = _proposed(repository, head, old)
     return _walked(repository, head, old) if proposed is None else proposed
 

@@ -69,6 +69,13 @@ def look_below(common_dir: str, *prefixes: str) -> None:
             raise _waits(*found)
 
 
+def look_at_objects(objects_dir: str) -> None:
+    """Refuse a store in which an object or a pack is what git would wait for; raises GitFailed."""
+    found = odd_below(objects_dir)
+    if found is not None:
+        raise _waits(*found)
+
+
 def _look_at(folder: str, names: tuple[str, ...]) -> None:
     for name in names:
         path = f"{folder}/{name}"

@@ -1,10 +1,11 @@
 """Odd commits: what git takes for one hides nothing, and what cannot be read is not joined."""
 
+import os
 import zlib
 
 import pytest
 
-from grit.core.errors import WalDamaged
+from grit.core.errors import GitFailed, WalDamaged
 from grit.git import log_reader, objects
 from tests.git.shapes import Entry, Store
 
@@ -77,6 +78,21 @@ def test_commits_that_cannot_be_read_are_not_joined(log, git, loose_path):
         with pytest.raises(WalDamaged):
             log.wal.join(head, [])
     assert log.wal.head() == ours
+
+
+@pytest.mark.parametrize("what", ["commit", "tree", "chunk", "pack"])
+def test_a_pipe_in_the_place_of_an_object_is_not_waited_for(log, git, loose_path, what):
+    """It is named, with what to do; git would wait for who writes into it."""
+    head = log.append().head
+    tree = git(log.folder, "rev-parse", f"{head}:")
+    chunk = git(log.folder, "ls-tree", "--object-only", tree)
+    pack = log.folder / ".git" / "objects" / "pack" / "pack-1.idx"
+    oids = {"commit": head, "tree": tree, "chunk": chunk}
+    path = pack if what == "pack" else loose_path(log.folder, oids[what])
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(GitFailed, match="is a pipe"):
+        log_reader.commit_trees(log.wal.repository, head, None)
 
 
 @pytest.mark.parametrize("new", [False, True])
