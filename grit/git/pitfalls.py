@@ -18,6 +18,9 @@ _AT_THE_TOP: Final = (
     "refs/replace",
 )
 """Not `info/grafts`: a guarded git reads none."""
+_BORROWED_DEPTH: Final = 5
+"""How far git follows the stores that stores borrow from."""
+_BORROWED_MAX: Final = 100
 _OF_OBJECTS: Final = (
     *("info/alternates", "info/commit-graph", "info/commit-graphs/commit-graph-chain"),
     "pack/multi-pack-index",
@@ -70,10 +73,30 @@ def look_below(common_dir: str, *prefixes: str) -> None:
 
 
 def look_at_objects(objects_dir: str) -> None:
-    """Refuse a store in which an object or a pack is what git would wait for; raises GitFailed."""
-    found = odd_below(objects_dir)
-    if found is not None:
-        raise _waits(*found)
+    """Refuse a store in which an object or a pack is what git would wait for; raises GitFailed.
+
+    Those that it borrows from are looked at, too, as deep as git goes.
+    """
+    stores = [objects_dir]
+    for _ in range(_BORROWED_DEPTH + 1):
+        borrowed: list[str] = []
+        for store in stores:
+            _look_at(store, _OF_OBJECTS)
+            found = odd_below(store)
+            if found is not None:
+                raise _waits(*found)
+            borrowed += _borrowed(store)
+        stores = list(dict.fromkeys(borrowed))[:_BORROWED_MAX]
+
+
+def _borrowed(store: str) -> list[str]:
+    """Return the stores that `info/alternates` names, one a line; quoted ones are read, too."""
+    try:
+        text = read_plain(f"{store}/info/alternates", GIT_POINTER_BYTES_MAX, cut=True)
+    except (OSError, ValueError):
+        return []
+    lines = (line.strip(b'"') for line in text.split(b"\n") if line and line[:1] != b"#")
+    return [os.path.join(store, os.fsdecode(line)) for line in lines if b"\0" not in line]
 
 
 def _look_at(folder: str, names: tuple[str, ...]) -> None:

@@ -74,9 +74,11 @@ def look_at_view(workspace: Workspace) -> ViewState:
 
 
 def has_commit(workspace: Workspace, oid: str) -> bool:
-    """Return whether the commit is in the repository."""
+    """Return whether the commit is in the repository; raises GitFailed where git would wait."""
+    from grit.git.pitfalls import look_at_objects
     from grit.git.process import run
 
+    look_at_objects(workspace.repository.objects_dir)
     place = workspace.repository.git_dir
     return run(place, "cat-file", "-e", f"{oid}^{{commit}}").status == 0
 
@@ -131,6 +133,13 @@ def _odd_files(workspace: Workspace) -> list[str]:
 
 def check_ref(workspace: Workspace, ref: LogRef, view: ViewState) -> Check:
     """Whether the log's ref can be read and names a commit."""
+    try:
+        return _check_ref(workspace, ref, view)
+    except GitFailed as error:
+        return Check("ref", "error", error.message, str(error.details.get("way_out", "")))
+
+
+def _check_ref(workspace: Workspace, ref: LogRef, view: ViewState) -> Check:
     remembered = view.stats.head if view.stats else None
     known = remembered is not None and has_commit(workspace, remembered)
     restore = f"{FIX}: the view remembers the head {remembered}, and it is still there"

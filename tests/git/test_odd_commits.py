@@ -2,11 +2,13 @@
 
 import os
 import zlib
+from types import SimpleNamespace
 
 import pytest
 
 from grit.core.errors import GitFailed, WalDamaged
 from grit.git import log_reader, objects
+from grit.services import checks
 from tests.git.shapes import Entry, Store
 
 
@@ -91,6 +93,31 @@ def test_a_pipe_in_the_place_of_an_object_is_not_waited_for(log, git, loose_path
     path = pack if what == "pack" else loose_path(log.folder, oids[what])
     path.unlink(missing_ok=True)
     os.mkfifo(path)
+    with pytest.raises(GitFailed, match="is a pipe"):
+        log_reader.commit_trees(log.wal.repository, head, None)
+    found = checks.check_ref(
+        SimpleNamespace(repository=log.wal.repository),
+        SimpleNamespace(name=log.wal.ref, head=head, problem=None, damaged=False),
+        checks.ViewState(None, None, False),
+    )
+    assert found.status == "error" and "is a pipe" in found.message
+
+
+@pytest.mark.parametrize("line", ["{}", '"{}"', "../../../{name}/.git/objects"])
+def test_nor_is_one_in_a_store_that_is_borrowed_from(log, git, tmp_path, line):
+    """A store of a store is looked at as one's own is, however its path is written."""
+    head = log.append().head
+    lenders = [log.folder.parent / name for name in ("lender", "lender2")]
+    for lender in lenders:
+        git(tmp_path, "init", "-q", str(lender))
+    for borrower, lender in zip((log.folder, lenders[0]), lenders, strict=True):
+        info = borrower / ".git" / "objects" / "info"
+        info.mkdir(exist_ok=True)
+        path = lender / ".git" / "objects"
+        (info / "alternates").write_text(f"# of\n{line.format(path, name=lender.name)}\n")
+    pipe = lenders[1] / ".git" / "objects" / head[:2] / head[2:]
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
     with pytest.raises(GitFailed, match="is a pipe"):
         log_reader.commit_trees(log.wal.repository, head, None)
 
