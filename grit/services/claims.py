@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 from grit.core.errors import Conflict, GritError
 from grit.core.lease import Holder, Lease, Resource, issue_resource
+from grit.git.actors import is_config_ours
 from grit.services import issues, leases
 from grit.services.actors import current, signer
 from grit.services.find import resolve
 from grit.services.issues import Change
+from grit.services.lease_book import chosen_remote
 from grit.services.leases import Wish
 from grit.services.refresh import refresh
 from grit.services.session import session_nonce
@@ -78,9 +80,16 @@ def own_claim(workspace: Workspace, issue: str) -> Resource | None:
 def end_claim(workspace: Workspace, resource: Resource) -> None:
     """Give the lease of an issue that is closed back; who did it stays assigned.
 
-    The issue is closed already: what goes wrong is told, and the lease ends by itself.
+    The issue is closed already: what goes wrong is told, and the lease ends by itself. A lease
+    that came with a copied repository talks to no remote, whose address may run a program.
     """
     try:
+        if chosen_remote(workspace) is not None and not is_config_ours(workspace.repository):
+            workspace.notice(
+                f"the lease on {resource.short} stays until it ends, since this clone is a copy or "
+                f"its settings were edited; 'grit lock release {resource.short}' gives it back"
+            )
+            return
         leases.release(workspace, resource, leases.holder(workspace))
     except GritError as failure:
         workspace.notice(f"the lease on {resource.short} stays until it ends: {failure.message}")

@@ -1,6 +1,7 @@
 """Commands about leases and syncs as people and scripts see them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,23 @@ def test_closing_succeeds_when_the_remote_of_the_lease_does_not_answer(
     (tmp_path / "away.git").rename(bare)
     (lock,) = ok(folder, "lock", "status", "--json").data["locks"]
     assert lock["state"] == "live"
+
+
+def test_closing_talks_to_no_remote_because_of_a_lease_that_was_shipped(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The address of a remote may run a program: a copy carries a lease, but not the consent."""
+    bare, ran = tmp_path / "bare.git", tmp_path / "ran"
+    git(tmp_path, "init", "-q", "--bare", str(bare))
+    git(folder, "remote", "add", "origin", str(bare))
+    issue, mine = _issue(folder), {"GRIT_SESSION": "mine"}
+    ok(folder, "issue", "claim", issue, environ=mine)
+    git(folder, "config", "protocol.ext.allow", "always")
+    git(folder, "config", "remote.origin.url", f"ext::touch {ran}")
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    done = ok(copy, "close", issue, environ=mine)
+    assert f"'grit lock release issue:{issue[:7]}' gives it back" in done.err
+    assert not ran.exists()
+    assert ok(copy, "show", issue, "--json").data["issue"]["state"] == "closed"
+    ok(folder, "close", issue, environ=mine)
+    assert ran.exists(), "the planted address runs nothing: the test is wrong"

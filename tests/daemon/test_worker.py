@@ -5,6 +5,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -55,8 +56,12 @@ def test_what_another_process_wrote_is_in_the_view(clone: Patient) -> None:
 
 
 def test_a_change_is_soon_in_the_view(clone: Patient) -> None:
-    """From the move of the ref to the end of the run passes little more than the debounce."""
-    waits = []
+    """From the move of the ref to the end of the run passes little more than the debounce.
+
+    What counts is the worker's delay, not how busy the machine is: beside the debounce it may take
+    as long as starting Python eight times, which is 100 ms on an idle machine, where it takes 50.
+    """
+    waits, starts = [], []
     with hired(clone.folder) as worker:
         worker.rested()
         for number in range(1, 16):
@@ -64,7 +69,11 @@ def test_a_change_is_soon_in_the_view(clone: Patient) -> None:
             moved_ms = clone.ref.stat().st_mtime_ns / 1e6
             state = worker.until(lambda state, n=number: state["mutations"] == n)
             waits.append(state["last_run_ts"] - moved_ms)
-    assert statistics.median(waits) < DEBOUNCE_MS + 100, waits
+            begun = time.monotonic()
+            subprocess.run([sys.executable, "-c", "pass"], check=True)
+            starts.append((time.monotonic() - begun) * 1000)
+    allowed = DEBOUNCE_MS + 8 * statistics.median(starts)
+    assert statistics.median(waits) < allowed, (allowed, waits)
 
 
 def test_row_32_a_storm_gives_a_handful_of_runs(clone: Patient) -> None:
