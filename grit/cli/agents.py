@@ -73,6 +73,11 @@ def _folder(workspace: Workspace) -> Folder:
     worktree = workspace.repository.worktree
     if worktree is None:
         raise InvalidArgs("--agents-md needs a working tree; this repository is bare")
+    if not workspace.repository.in_own_worktree:
+        raise InvalidArgs(
+            f"{worktree} is the working tree only because core.worktree or GIT_WORK_TREE says so; "
+            f"write the section into its {_FILE} yourself"
+        )
     return Folder(worktree, (), WORKTREE)
 
 

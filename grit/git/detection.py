@@ -55,10 +55,11 @@ def _begun_by_grit(repository: Repository, objects: CatFile, head: str) -> bool:
 
 def _root_entries(repository: Repository, objects: CatFile, head: str) -> list[TreeEntry]:
     commit = _read_object(repository, objects, head, "commit")
-    tree = _read_object(repository, objects, commit_links(commit)[0], "tree")
+    oid = commit_links(commit, repository.object_format)[0]
+    tree = _read_object(repository, objects, oid, "tree")
     entries = tree_entries(tree, repository.object_format)
     if entries is None:
-        raise _broken("tree", commit_links(commit)[0])
+        raise _broken("tree", oid)
     return entries
 
 
@@ -69,7 +70,9 @@ def _newest_magic(repository: Repository, objects: CatFile, head: str) -> bytes 
     """
     oid = head
     for _ in range(_MAGIC_COMMITS_MAX):
-        tree, parents = commit_links(_read_object(repository, objects, oid, "commit"))
+        tree, parents = commit_links(
+            _read_object(repository, objects, oid, "commit"), repository.object_format
+        )
         chunk = _first_chunk(repository, objects, tree)
         if chunk is not None:
             data = _read_object(repository, objects, chunk, "blob")

@@ -40,7 +40,7 @@ def keep_fetched(repository: Repository, theirs: str, old: str | None, shared_mo
         if found is None:
             continue
         if depth is None:
-            tree, parents = commit_links(found[1])
+            tree, parents = commit_links(found[1], repository.object_format)
             waiting += [*((parent, None) for parent in parents), (tree, 0)]
             continue
         for entry in tree_entries(found[1], repository.object_format) or ():

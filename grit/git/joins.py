@@ -103,7 +103,7 @@ def _not_log(repository: Repository, objects: CatFile, oid: str) -> str | None:
         raise HeadIncomplete(f"{oid[:12]} is missing or cannot be read", object=oid)
     if found[0] != "commit":
         return f"{oid[:12]} is a {found[0]}, not a log"
-    tree, parents = commit_links(found[1])
+    tree, parents = commit_links(found[1], repository.object_format)
     if not tree:
         return f"the commit {oid[:12]} is malformed"
     root = read_small(repository, objects, tree)

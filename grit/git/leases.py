@@ -218,7 +218,7 @@ def _read_lock(
 
 
 def _content(repository: Repository, objects: CatFile, commit: bytes) -> bytes | None:
-    tree = _read(repository, objects, commit_links(commit)[0], "tree")
+    tree = _read(repository, objects, commit_links(commit, repository.object_format)[0], "tree")
     for entry in tree_entries(tree or b"", repository.object_format) or ():
         if entry.name == LOCK_FILE.encode() and entry.is_file:
             return _read(repository, objects, entry.oid, "blob")

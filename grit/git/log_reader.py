@@ -18,7 +18,6 @@ from grit.git.dialects import ATTACHMENTS
 from grit.git.log_tree import list_tree, only_chunk
 from grit.git.loose_tail import read_loose_tail
 from grit.git.objects import commit_ids, commit_links, tree_entries
-from grit.git.pitfalls import look_at_objects
 from grit.git.process import run, start
 from grit.git.repository import Repository
 
@@ -101,7 +100,6 @@ def commit_trees(repository: Repository, head: str, old: str | None) -> Trees:
 
     Raises as `read_log` does.
     """
-    look_at_objects(repository.objects_dir)
     proposed = _proposed(repository, head, old)
     return _walked(repository, head, old) if proposed is None else proposed
 
@@ -127,7 +125,7 @@ def _proposed(repository: Repository, head: str, old: str | None) -> Trees | Non
     shallow = shallow_commits(repository)
     try:
         for oid, content in read_listed(repository, listing.stdout, "commit"):
-            tree, parents = commit_ids(content)
+            tree, parents = commit_ids(content, repository.object_format)
             if oid not in parents_open or not tree:
                 return None
             if oid in shallow:
@@ -170,7 +168,7 @@ def _walk(
         if oid in done:
             continue
         done.add(oid)
-        tree, parents = commit_links(objects.read_commit(oid) or b"")
+        tree, parents = commit_links(objects.read_commit(oid) or b"", repository.object_format)
         if not tree:
             raise _missing_commit(repository, oid)
         if oid.encode() in shallow:

@@ -24,7 +24,9 @@ def read_loose_tail(repository: Repository, head: str, old: str | None) -> list[
     while oid != old:
         if oid is None or len(trees) >= _COMMITS_MAX:
             return None
-        tree, parents = commit_links(_read(repository, oid, "commit") or b"")
+        tree, parents = commit_links(
+            _read(repository, oid, "commit") or b"", repository.object_format
+        )
         if not tree or len(parents) > 1:
             return None
         trees.append(tree)
@@ -56,7 +58,7 @@ def is_loose_ancestor(repository: Repository, head: str, old: str) -> bool:
     for _ in range(_COMMITS_MAX):
         if oid == old:
             return True
-        parents = commit_links(_read(repository, oid, "commit") or b"")[1]
+        parents = commit_links(_read(repository, oid, "commit") or b"", repository.object_format)[1]
         if len(parents) != 1:
             return False
         oid = parents[0]

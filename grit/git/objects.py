@@ -29,8 +29,10 @@ _MODES: Final = {b"100644": FILE, b"40000": FOLDER}
 """File types of the usual modes; others are read as octal numbers."""
 _FILE_TYPE: Final = 0o170000
 _OCTAL: Final = frozenset(b"01234567")
-_ID: Final = rb"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?"
-_LINKS: Final = re.compile(rb"tree (%b)\n((?:parent %b\n)*)" % (_ID, _ID))
+_LINKS: Final = {
+    object_format: re.compile(rb"tree (%b)\n((?:parent %b\n)*)" % (oid, oid))
+    for object_format, oid in (("sha1", rb"[0-9a-fA-F]{40}"), ("sha256", rb"[0-9a-fA-F]{64}"))
+}
 
 
 class ObjectWriter:
@@ -226,15 +228,15 @@ def tree_entries(content: bytes, object_format: str) -> list[TreeEntry] | None:
     return entries
 
 
-def commit_links(content: bytes) -> tuple[str, tuple[str, ...]]:
+def commit_links(content: bytes, object_format: str) -> tuple[str, tuple[str, ...]]:
     """Return (tree, parents) of a commit object; an empty tree id when it is malformed."""
-    tree, parents = commit_ids(content)
+    tree, parents = commit_ids(content, object_format)
     return tree.decode(), tuple(parent.decode() for parent in parents)
 
 
-def commit_ids(content: bytes) -> tuple[bytes, list[bytes]]:
+def commit_ids(content: bytes, object_format: str) -> tuple[bytes, list[bytes]]:
     """Return the same in bytes, for who reads many."""
-    links = _LINKS.match(content)
+    links = _LINKS[object_format].match(content)
     if links is None:
         return b"", []
     tree, parents = links.groups()

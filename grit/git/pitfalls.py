@@ -18,22 +18,48 @@ _AT_THE_TOP: Final = (
     "refs/replace",
 )
 """Not `info/grafts`: a guarded git reads none."""
+_SYMREF_DEPTH: Final = 5
 _BORROWED_DEPTH: Final = 5
 """How far git follows the stores that stores borrow from."""
 _BORROWED_MAX: Final = 100
+_sound: Final[set[str]] = set()
+"""Stores that were looked at by this process: what was shipped does not change."""
 _OF_OBJECTS: Final = (
     *("info/alternates", "info/commit-graph", "info/commit-graphs/commit-graph-chain"),
     "pack/multi-pack-index",
 )
 
 
-def look_out(git_dir: str) -> None:
-    """Refuse a git directory in which git would wait; raises GitFailed with the path."""
+def look_out(git_dir: str, *, objects: bool = False) -> None:
+    """Refuse a git directory in which git would wait; raises GitFailed with the path.
+
+    `objects`: it is to read some, and those of its store are looked at, too.
+    """
     _look_at(git_dir, _AT_THE_TOP)
     common_dir = _pointed(f"{git_dir}/commondir", b"", git_dir)
     if common_dir is not None:
         _look_at(common_dir, _AT_THE_TOP)
-    _look_at(f"{common_dir or git_dir}/objects", _OF_OBJECTS)
+    # What HEAD leads to is read whenever an include may depend on the branch.
+    name = "HEAD"
+    for _ in range(_SYMREF_DEPTH):
+        target = _symref(git_dir, name) or _symref(common_dir or git_dir, name)
+        if target is None:
+            break
+        name = target
+        _look_at(git_dir, (name,))
+        _look_at(common_dir or git_dir, (name,))
+    store = f"{common_dir or git_dir}/objects"
+    if not objects:
+        _look_at(store, _OF_OBJECTS)
+    elif store not in _sound:
+        _look_at_objects(store)
+        _sound.add(store)
+
+
+def _symref(folder: str, name: str) -> str | None:
+    """Return the ref that a ref names; None where it names a commit, or none."""
+    target = _pointed(f"{folder}/{name}", b"ref:", "")
+    return target.strip() if target is not None else None
 
 
 def look_ahead(start: str, environ: Mapping[str, str]) -> None:
@@ -72,12 +98,9 @@ def look_below(common_dir: str, *prefixes: str) -> None:
             raise _waits(*found)
 
 
-def look_at_objects(objects_dir: str) -> None:
-    """Refuse a store in which an object or a pack is what git would wait for; raises GitFailed.
-
-    Those that it borrows from are looked at, too, as deep as git goes.
-    """
-    stores = [objects_dir]
+def _look_at_objects(store: str) -> None:
+    """Look at every object and pack of a store, and of those that it borrows from."""
+    stores = [store]
     for _ in range(_BORROWED_DEPTH + 1):
         borrowed: list[str] = []
         for store in stores:

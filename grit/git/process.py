@@ -47,6 +47,9 @@ first starts a `git fetch` for them, which the second ends before anything else 
 started: no transport has that name, and no file could be the helper `git-remote-/`. Grafts would
 give commits other parents, like replaced objects. Nothing asks, and no index is refreshed."""
 
+_WITHOUT_OBJECTS: Final = frozenset({"config", "var", "ls-remote"})
+"""Guarded commands that read no object; with ls-remote, only an address is asked for."""
+
 
 class Finished(NamedTuple):
     """What a git command left behind."""
@@ -185,7 +188,7 @@ def _launch(
     import subprocess
 
     if git_dir is not None and not talking:
-        look_out(git_dir)
+        look_out(git_dir, objects=arguments[0] not in _WITHOUT_OBJECTS)
     place = () if git_dir is None else (f"--git-dir={git_dir}",)
     around = os.environ if environ is None else environ
     try:

@@ -9,7 +9,7 @@ from grit.core.errors import GitFailed, InvalidArgs
 from grit.files.private import read_plain
 from grit.git.gitconfig import GitConfig
 from grit.git.process import run
-from grit.git.repository import Repository
+from grit.git.repository import Repository, is_git_directory
 from grit.git.tracking import tracking_ref
 
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/]*@")
@@ -137,10 +137,11 @@ def add_refspec(repository: Repository, config: GitConfig, remote: str, ref: str
     """Add the refspec to the remote unless it is there; return whether the config changed.
 
     A lock that a killed process left on the config is removed. Raises GitFailed when git cannot
-    write its config.
+    write its config, or it lies outside of any repository.
     """
     if has_refspec(config, remote, ref):
         return False
+    _check_place(f"{repository.common_dir}/config", f"the refspec of remote {remote}")
     words = ("config", "--add", f"remote.{remote}.fetch", fetch_refspec(remote, ref))
     done = run(repository.git_dir, *words)
     if done.status != 0:
@@ -151,6 +152,18 @@ def add_refspec(repository: Repository, config: GitConfig, remote: str, ref: str
     if done.status != 0:
         raise GitFailed(f"git cannot add the refspec of remote {remote}: {done.reason}")
     return True
+
+
+def _check_place(path: str, what: str) -> None:
+    """Refuse to have git write through a link to a file that is no repository's configuration."""
+    if not os.path.islink(path):
+        return
+    folder, name = os.path.split(os.path.realpath(path))
+    if name != "config" or not is_git_directory(folder, folder):
+        raise GitFailed(
+            f"{path} is a link to {folder}/{name}, outside of the repository; grit writes nothing "
+            f"there: add {what} yourself"
+        )
 
 
 class Agreed(NamedTuple):

@@ -5,6 +5,7 @@ knows safe.directory, ceilings, foreign owners and odd layouts.
 """
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from functools import partial
@@ -37,6 +38,8 @@ _EXTENSIONS: Final = frozenset(
         "worktreeconfig",
     }
 )
+_HEAD: Final = re.compile(rb"ref:\s*refs/|[0-9a-fA-F]{40}")
+"""How a HEAD begins that names a branch or a commit."""
 _PROMISOR: Final = "remote.promisor"
 """Under this key the parsed config holds the name of the remote with `promisor = true`."""
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
@@ -58,6 +61,19 @@ class Repository(NamedTuple):
     objects_dir: str
     promisor: str | None
     """The remote that holds the missing objects of a partial clone."""
+
+    @property
+    def in_own_worktree(self) -> bool:
+        """Whether the working tree's `.git` leads here; not where a setting alone names it."""
+        if self.worktree is None:
+            return False
+        found = f"{self.worktree}/.git"
+        try:
+            if not os.path.isdir(found):
+                found = _pointed(found, b"gitdir: ", self.worktree)
+        except _Unusual:
+            return False
+        return os.path.realpath(found) == os.path.realpath(self.git_dir)
 
     @property
     def grit_dir(self) -> str:
@@ -161,11 +177,24 @@ def _place(worktree: str, owner: int, found: os.stat_result) -> _Place:
             raise _Unusual
     elif not stat.S_ISDIR(found.st_mode):
         raise _Unusual
-    if _lstat(f"{git_dir}/HEAD") is None:
+    common_dir = git_dir
+    if _lstat(f"{git_dir}/commondir") is not None:
+        common_dir = _pointed(f"{git_dir}/commondir", b"", git_dir)
+    if not is_git_directory(git_dir, common_dir):
         raise _Unusual
-    if _lstat(f"{git_dir}/commondir") is None:
-        return _Place(git_dir, git_dir, worktree)
-    return _Place(git_dir, _pointed(f"{git_dir}/commondir", b"", git_dir), worktree)
+    return _Place(git_dir, common_dir, worktree)
+
+
+def is_git_directory(git_dir: str, common_dir: str) -> bool:
+    """Whether git would take it for one, so that nothing is made where no repository is."""
+    head = f"{git_dir}/HEAD"
+    try:
+        link = os.readlink(head) if os.path.islink(head) else ""
+        line = read_plain(head, GIT_POINTER_BYTES_MAX, cut=True) if not link else b""
+    except OSError:
+        return False
+    named = link.startswith("refs/") or _HEAD.match(line) is not None
+    return named and all(os.path.isdir(f"{common_dir}/{name}") for name in ("objects", "refs"))
 
 
 def _lstat(path: str) -> os.stat_result | None:

@@ -75,10 +75,8 @@ def look_at_view(workspace: Workspace) -> ViewState:
 
 def has_commit(workspace: Workspace, oid: str) -> bool:
     """Return whether the commit is in the repository; raises GitFailed where git would wait."""
-    from grit.git.pitfalls import look_at_objects
     from grit.git.process import run
 
-    look_at_objects(workspace.repository.objects_dir)
     place = workspace.repository.git_dir
     return run(place, "cat-file", "-e", f"{oid}^{{commit}}").status == 0
 

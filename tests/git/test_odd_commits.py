@@ -1,13 +1,14 @@
 """Odd commits: what git takes for one hides nothing, and what cannot be read is not joined."""
 
 import os
+import re
 import zlib
 from types import SimpleNamespace
 
 import pytest
 
 from grit.core.errors import GitFailed, WalDamaged
-from grit.git import log_reader, objects
+from grit.git import log_reader, objects, pitfalls
 from grit.services import checks
 from tests.git.shapes import Entry, Store
 
@@ -82,8 +83,27 @@ def test_commits_that_cannot_be_read_are_not_joined(log, git, loose_path):
     assert log.wal.head() == ours
 
 
+@pytest.mark.parametrize("line", ["tree", "parent"])
+def test_ids_of_another_length_break_a_commit_for_every_reader(log, git, line):
+    """A log of SHA-1 objects has no id of 64 digits; git refuses such a commit, too."""
+    store = Store(log.folder)
+    first = _single(log, [Entry(b"100644", b"0.bin", log.chunk())])
+    second = _single(log, [Entry(b"100644", b"1.bin", log.chunk())], [first])
+    raw = zlib.decompress((store.objects / second[:2] / second[2:]).read_bytes())
+    longer = re.sub(line.encode() + b" [0-9a-f]{40}", rb"\g<0>" + b"0" * 24, raw, count=1)
+    odd = store.write("commit", longer.partition(b"\0")[2])
+    head = _single(log, [Entry(b"100644", b"2.bin", log.chunk())], [odd])
+    for old in (None, first):
+        with pytest.raises(WalDamaged, match=odd):
+            _read(log, head, old)
+    above = _single(log, [Entry(b"100644", b"3.bin", log.chunk())], [head])
+    assert len(_read(log, above, head)) == 1
+
+
 @pytest.mark.parametrize("what", ["commit", "tree", "chunk", "pack"])
-def test_a_pipe_in_the_place_of_an_object_is_not_waited_for(log, git, loose_path, what):
+def test_a_pipe_in_the_place_of_an_object_is_not_waited_for(
+    log, git, loose_path, what, monkeypatch
+):
     """It is named, with what to do; git would wait for who writes into it."""
     head = log.append().head
     tree = git(log.folder, "rev-parse", f"{head}:")
@@ -93,6 +113,7 @@ def test_a_pipe_in_the_place_of_an_object_is_not_waited_for(log, git, loose_path
     path = pack if what == "pack" else loose_path(log.folder, oids[what])
     path.unlink(missing_ok=True)
     os.mkfifo(path)
+    monkeypatch.setattr(pitfalls, "_sound", set())
     with pytest.raises(GitFailed, match="is a pipe"):
         log_reader.commit_trees(log.wal.repository, head, None)
     found = checks.check_ref(
@@ -104,7 +125,7 @@ def test_a_pipe_in_the_place_of_an_object_is_not_waited_for(log, git, loose_path
 
 
 @pytest.mark.parametrize("line", ["{}", '"{}"', "../../../{name}/.git/objects"])
-def test_nor_is_one_in_a_store_that_is_borrowed_from(log, git, tmp_path, line):
+def test_nor_is_one_in_a_store_that_is_borrowed_from(log, git, tmp_path, line, monkeypatch):
     """A store of a store is looked at as one's own is, however its path is written."""
     head = log.append().head
     lenders = [log.folder.parent / name for name in ("lender", "lender2")]
@@ -118,6 +139,7 @@ def test_nor_is_one_in_a_store_that_is_borrowed_from(log, git, tmp_path, line):
     pipe = lenders[1] / ".git" / "objects" / head[:2] / head[2:]
     pipe.parent.mkdir()
     os.mkfifo(pipe)
+    monkeypatch.setattr(pitfalls, "_sound", set())
     with pytest.raises(GitFailed, match="is a pipe"):
         log_reader.commit_trees(log.wal.repository, head, None)
 
