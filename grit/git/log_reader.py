@@ -5,7 +5,7 @@ Git proposes which commits there are and delivers objects; what a log holds is d
 
 from binascii import unhexlify
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import islice
 from typing import IO, Final
 
@@ -328,12 +328,13 @@ def _left_out(missing: Sequence[str]) -> GitFailed:
     )
 
 
-def find_attachment(repository: Repository, head: str, sha256_hex: str) -> Iterator[str]:
-    """Yield the blobs that the log keeps as the attachment of that name, newest first.
+def find_attachments(
+    repository: Repository, head: str, wanted: Container[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield (name, blob) of what the log keeps as attachments of these names, newest first.
 
-    Raises as `read_log` does.
+    A name may come more than once. Raises as `read_log` does.
     """
-    wanted = sha256_hex.encode()
     roots = reversed(commit_trees(repository, head, None))
     folders: deque[Item] = deque()
 
@@ -348,8 +349,8 @@ def find_attachment(repository: Repository, head: str, sha256_hex: str) -> Itera
             if depth == 0:
                 if entry.is_folder and entry.name == _ATTACHMENTS:
                     folders.append((entry.oid, 1))
-            elif entry.is_file and entry.name == wanted:
-                yield entry.oid
+            elif entry.is_file and (name := entry.name.decode(errors="replace")) in wanted:
+                yield name, entry.oid
 
 
 def shallow_commits(repository: Repository) -> frozenset[bytes]:

@@ -54,6 +54,14 @@ def read_ref(repository: Repository, name: str) -> str | None:
     return found
 
 
+def is_absent(repository: Repository, name: str) -> bool:
+    """Return whether there is no such ref; one that cannot be read is there."""
+    try:
+        return read_ref(repository, name) is None
+    except (GitFailed, IoFailed, WalDamaged):
+        return False
+
+
 def refs_below(
     repository: Repository, prefix: str, packed_seen: str | None = None, named: str | None = None
 ) -> RefsBelow:

@@ -3,8 +3,8 @@
 import time
 from typing import NamedTuple
 
-from grit.core.errors import WalDamaged
-from grit.git.refs import lies, read_ref, refs_below, set_aside
+from grit.core.errors import Busy, Conflict, GitFailed, IoFailed, WalDamaged
+from grit.git.refs import lies, read_ref, refs_below, set_aside, swap_ref
 from grit.git.repository import Repository
 
 
@@ -57,3 +57,14 @@ def clear_record(repository: Repository, ref: str) -> list[str]:
             raise WalDamaged(f"{damage.message}, and cannot be moved aside") from error
         what = damage.message.partition(";")[0]
         return [f"{what}: it is kept as {kept}, and recorded anew"]
+
+
+def record(repository: Repository, tracking: str, head: str) -> list[str]:
+    """Let the tracking ref say what was pushed, where git has not done so; return what to tell."""
+    try:
+        old = read_ref(repository, tracking)
+        if old != head:
+            swap_ref(repository, tracking, old, head)
+    except (Busy, Conflict, GitFailed, IoFailed, WalDamaged) as error:
+        return [f"pushed, but {tracking} could not be moved: {error.message}"]
+    return []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from grit.core.errors import Conflict, InvalidArgs, WalDamaged
 from grit.core.limits import ATTACHMENT_BYTES_MAX, HEALS_MAX, LOCK_WAIT_MS_MAX
 from grit.files.private import sync_folder
-from grit.git.refs import GRIT_REF, GRITE_REF, read_ref, swap_ref
+from grit.git.refs import GRIT_REF, GRITE_REF, is_absent, read_ref, swap_ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -74,10 +74,15 @@ class Wal:
             from grit.git.detection import choose_log
 
             self.ref, self.hidden_ref = choose_log(repository)
+        elif is_absent(repository, GRIT_REF):
+            from grit.git.detection import choose_fetched
+
+            self.ref = choose_fetched(repository)
         self._environ = environ or {}
         self._notice = notice
         self._config: GitConfig | None = None
-        self._dialect: Dialect | None = None
+        self._dialect: tuple[str, Dialect] | None = None
+        """The head that was looked at last, and what it is written in."""
 
     @property
     def config(self) -> GitConfig:
@@ -91,18 +96,18 @@ class Wal:
     @property
     def dialect(self) -> Dialect:
         """How this log is written; raises WalDamaged when its head cannot be read."""
-        if self._dialect is not None:
-            return self._dialect
-        head = self.head()
+        return self._dialect[1] if self._dialect is not None else self.dialect_at(self.head())
+
+    def dialect_at(self, head: str | None) -> Dialect:
+        """Return how the log is written whose newest commit that is; raises WalDamaged."""
+        from grit.git.detection import detect_dialect, unborn
+
         if head is None:
-            from grit.git.dialects import GRIT
-
-            return GRIT
-        from grit.git.detection import detect_dialect
-
-        known = head
-        self._dialect = self._whole(lambda: detect_dialect(self.repository, self.ref, known))
-        return self._dialect
+            return unborn(self.ref)
+        if self._dialect is None or self._dialect[0] != head:
+            found = self._whole(lambda: detect_dialect(self.repository, self.ref, head))
+            self._dialect = head, found
+        return self._dialect[1]
 
     def head(self) -> str | None:
         """Return the newest commit of the log, or None; raises WalDamaged, IoFailed."""
@@ -201,9 +206,10 @@ class Wal:
         return self._whole(lambda: self._join(theirs, notices))
 
     def _join(self, theirs: str, notices: list[str]) -> str | None:
-        from grit.git.joins import check_is_log, standing, write_join
+        from grit.git.joins import check_dialect, check_is_log, standing, write_join
 
         old = self.head()
+        self._check_alone(old)
         try:
             how = "behind" if old is None else standing(self.repository, old, theirs)
         except WalDamaged:
@@ -211,8 +217,9 @@ class Wal:
             raise
         if how in ("same", "ahead"):
             return None
-        check_is_log(self.repository, theirs)
+        has_meta = check_is_log(self.repository, theirs)
         self._check_commits(theirs, old)
+        check_dialect(self, old, theirs, has_meta=has_meta, apart=how == "apart")
         self._keep_fetched(theirs, old)
         new = theirs if old is None or how == "behind" else write_join(self, old, theirs)
         moved = swap_ref(
@@ -232,6 +239,12 @@ class Wal:
         if old is None:
             return "adopted"
         return "joined" if how == "apart" else "forwarded"
+
+    def _check_alone(self, old: str | None) -> None:
+        """Raise Conflict where a log would begin beside another one, which came a moment ago."""
+        other = GRITE_REF if self.ref == GRIT_REF else GRIT_REF
+        if old is None and read_ref(self.repository, other) is not None:
+            raise Conflict(f"a log at {other} came meanwhile; run the command again", ref=other)
 
     def _check_commits(self, theirs: str, old: str | None) -> None:
         """Raise what reading `theirs` would raise: behind a ref of ours it could not be undone."""
@@ -273,6 +286,7 @@ class Wal:
         """
         if read_ref(self.repository, self.ref) != old:
             raise HeadMoved("another writer moved the log; try again")
+        self._check_base(old)
         from grit.git.dialects import Request
 
         people = (author or self.person("author", actor_id), self.person("committer", actor_id))
@@ -288,6 +302,20 @@ class Wal:
         )
         return self._publish(request, old)
 
+    def _check_base(self, old: str | None) -> None:
+        """Raise where a commit on `old` would be of another dialect than that or its chunks."""
+        from grit.git.detection import check_parent
+
+        self._check_alone(old)
+        if old is None:
+            if self.ref == GRITE_REF:
+                raise WalDamaged("the log that was fetched is not taken in yet: run 'grit sync'")
+            return
+        known = self._dialect
+        if known is not None and known[1] != self.dialect_at(old):
+            raise HeadMoved("the log is another one now; try again")
+        check_parent(self, old)
+
     def person(self, role: str, actor_id: bytes) -> str:
         """Return `Name <email>` of the "author" or the "committer", as git would name them."""
         from grit.git.gitconfig import identity
@@ -302,8 +330,9 @@ class Wal:
         writer = ObjectWriter(self.repository, config.durable, config.shared_mode)
         journal: list[StoredObject] = []
         head = old
-        for group in self.dialect.groups(request.chunks):
-            plan = self.dialect.plan(request, group, head)
+        dialect = self.dialect_at(old)
+        for group in dialect.groups(request.chunks):
+            plan = dialect.plan(request, group, head)
             head = write_commit(writer, plan, (head,) if head else (), journal)
             request = request._replace(attachments={})
         writer.sync()
@@ -321,6 +350,7 @@ class Wal:
         if not moved:
             raise HeadMoved("another writer moved the log; try again")
         self._look_after(writer.keeper.oids)
+        self._dialect = head, dialect
         durable = self.sync_ref()
         return Appended(head, tuple(journal), tuple(notices), durable, writer.keeper.begun)
 
@@ -361,20 +391,10 @@ class Wal:
         return found
 
     def _attachment(self, head: str, sha256_hex: str) -> bytes | None:
-        import hashlib
+        from grit.git.attached import contents
 
-        from grit.git.catfile import CatFile
-        from grit.git.log_reader import find_attachment
-
-        with CatFile(self.repository) as objects:
-            for oid in find_attachment(self.repository, head, sha256_hex):
-                header = objects.header(oid)
-                if header is None or header.size > ATTACHMENT_BYTES_MAX:
-                    continue
-                found = objects.read(oid)
-                if found is not None and hashlib.sha256(found[1]).hexdigest() == sha256_hex:
-                    return found[1]
-        return None
+        found = contents(self.repository, head, {sha256_hex})
+        return next((content for _, content in found), None)
 
     def contains(self, head: str, old: str) -> bool:
         """Return whether `old` is `head` or among its ancestors; False when it is gone.
