@@ -58,6 +58,7 @@ import_: Final = LazyGroup(
     commands_at={
         "json": "grit.cli.exchange:import_json",
         "beads": "grit.cli.exchange:import_beads",
+        "log": "grit.cli.exchange:import_log",
     },
     help="Take issues in; a second time adds nothing.",
     no_args_is_help=True,
@@ -143,6 +144,41 @@ def import_beads(run: Context, path: str) -> int:
 
     run.show(data, lines)
     return SET_ASIDE if found.dropped else 0
+
+
+@click.command(cls=GritCommand, name="log")
+@click.argument("ref", metavar="REF")
+@click.pass_obj
+def import_log(run: Context, ref: str) -> int:
+    """Store the events of another log of this repository: a ref or a commit.
+
+    Logs of two dialects are never joined; this brings the events over as they are, with their
+    signatures and attachments.
+    """
+    from grit.services import import_log as service
+
+    found = service.import_log(run.workspace, ref)
+    data: dict[str, object] = {
+        "source": found.source,
+        "events": found.events,
+        "added": found.added,
+        "attachments": found.attachments,
+        "attachments_lacking": found.lacking,
+        "wal_head": found.head,
+        "set_aside": [{"reason": key, "count": count} for key, count in found.refusals.items()],
+    }
+
+    def lines() -> Iterator[str]:
+        yield f"imported {found.added} new events of {found.events}"
+        if found.attachments:
+            yield f"contents of attachments: {found.attachments}"
+        if found.lacking:
+            yield f"named, but in neither log: contents of {found.lacking} attachments"
+        for reason, count in found.refusals.items():
+            yield f"set aside: {count}: {escape(reason)}"
+
+    run.show(data, lines)
+    return SET_ASIDE if found.refusals else 0
 
 
 @click.command(cls=GritCommand)

@@ -41,6 +41,9 @@ def signer(workspace: Workspace) -> Signer:
     settings = files.load_config(workspace.repository)
     actor = current(workspace, settings)
     if actor is None:
+        from grit.services.two_logs import refuse_second
+
+        refuse_second(workspace)
         actor, created = _first(workspace, key=True)
         if created:
             workspace.notice(
@@ -153,39 +156,69 @@ def set_refspecs(workspace: Workspace) -> list[str]:
     ]
 
 
-def adopt_log(workspace: Workspace, added: list[str]) -> str | None:
+def adopt_log(workspace: Workspace) -> str | None:
     """Begin with the log of the first remote that has one; return that remote's name.
 
-    Remotes in `added` are fetched from, since no `git fetch` can have brought their log yet.
+    Remotes of which nothing is recorded are asked, whatever the dialect of their log.
     A log that is here already stays as it is.
     """
-    from grit.git.refs import read_ref
     from grit.git.remotes import find_remote, list_remotes
-    from grit.git.tracking import tracking_ref
-    from grit.git.transport import fetch
     from grit.services.join import Other, take_in
     from grit.services.partial import complete_log
     from grit.services.snapshot_upkeep import fetch_newest
+    from grit.services.two_logs import find_log
 
     wal = workspace.wal
     if wal.head() is not None:
         return None
     for remote in list_remotes(wal.config):
-        tracking = tracking_ref(remote, wal.ref)
-        if remote in added:
-            specs = [f"+{wal.ref}:{tracking}"]
-            ports = workspace.ports
-            done = fetch(workspace.repository, remote, specs, ports.environ, ports.progress)
-            if done.failed and not done.missing:
-                workspace.notice(f"could not ask {remote} for its log: {done.failed}")
-        found = read_ref(workspace.repository, tracking)
-        if found is not None:
-            place = find_remote(wal.config, remote)
-            complete_log(workspace, place, [found])
-            if take_in(workspace, [Other(f"the log of {remote}", found)], LOCK_WAIT_MS_MAX):
-                fetch_newest(workspace, place)
-                return remote
+        heads = _Heads(workspace, remote)
+        ref = find_log(workspace.repository, heads.head)
+        if ref is None:
+            continue
+        wal.ref, found = ref, heads.known[ref]
+        assert found is not None
+        place = find_remote(wal.config, remote)
+        complete_log(workspace, place, [found])
+        if take_in(workspace, [Other(f"the log of {remote}", found)], LOCK_WAIT_MS_MAX):
+            fetch_newest(workspace, place)
+            return remote
     return None
+
+
+class _Heads:
+    """The heads of one remote's logs: as recorded, else as it says."""
+
+    def __init__(self, workspace: Workspace, remote: str) -> None:
+        self.known: dict[str, str | None] = {}
+        """By ref."""
+        self._workspace = workspace
+        self._remote = remote
+        self._silent = False
+
+    def head(self, ref: str) -> str | None:
+        """Return the head of one log, None without one; what goes wrong is told."""
+        from grit.git.refs import read_ref
+        from grit.git.tracking import tracking_ref
+
+        tracking = tracking_ref(self._remote, ref)
+        found = read_ref(self._workspace.repository, tracking)
+        if found is None and not self._silent:
+            self._ask(f"+{ref}:{tracking}")
+            found = read_ref(self._workspace.repository, tracking)
+        self.known[ref] = found
+        return found
+
+    def _ask(self, spec: str) -> None:
+        from grit.git.transport import fetch
+
+        ports = self._workspace.ports
+        done = fetch(
+            self._workspace.repository, self._remote, [spec], ports.environ, ports.progress
+        )
+        if done.failed and not done.missing:
+            self._silent = True
+            self._workspace.notice(f"could not ask {self._remote} for its log: {done.failed}")
 
 
 def _first(workspace: Workspace, *, key: bool) -> tuple[ActorFile, bool]:
@@ -219,6 +252,15 @@ class Initialised(NamedTuple):
 
 def init(workspace: Workspace, *, key: bool = True) -> Initialised:
     """Set the repository up; doing it again changes nothing."""
+    from grit.services.two_logs import others, ways_out
+
     actor, created = _first(workspace, key=key)
-    added = set_refspecs(workspace)
-    return Initialised(actor, created, added, adopt_log(workspace, added))
+    adopted = adopt_log(workspace)
+    added = set_refspecs(workspace)  # which fits the log that counts
+    ref = workspace.wal.ref
+    for other in others(workspace, fetched=True):
+        workspace.notice(
+            f"{ref} is the log that counts here, and {other} is another one, which is not joined "
+            f"with it; {ways_out(workspace, other)}"
+        )
+    return Initialised(actor, created, added, adopted)

@@ -40,6 +40,10 @@ def append_events(
     """
     from grit.git.wal import HeadMoved
 
+    if old is None:
+        from grit.services.two_logs import refuse_second
+
+        refuse_second(workspace)
     wal = workspace.wal
     events = _fit_dialect(workspace, events)
     chunks = list(codec.split_chunks(events, wal.dialect.magic))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import zip_longest
 from typing import Final, Literal, NamedTuple
 
-from grit.core.errors import GitFailed, IoFailed, WalDamaged
+from grit.core.errors import GitFailed, GritError, IoFailed, WalDamaged
 from grit.core.limits import LOCK_STALE_MS
 from grit.files.private import NotPrivate
 from grit.git.refs import GRIT_REF
@@ -155,7 +155,35 @@ def _check_ref(workspace: Workspace, ref: LogRef, view: ViewState) -> Check:
     if not has_commit(workspace, ref.head):
         message = f"{ref.name} names the commit {ref.head}, which is missing or broken"
         return Check("ref", "error", message, f"{FIX}, or {fetch}")
-    return Check("ref", "ok", f"{ref.name} is at {ref.head[:12]}")
+    return _check_dialects(workspace, ref.name, ref.head)
+
+
+def _check_dialects(workspace: Workspace, ref: str, head: str) -> Check:
+    """Whether another log lies beside it, and whether a log of other tools can be read by them."""
+    from grit.git.detection import is_readable_by_others
+    from grit.services.two_logs import others, ways_out
+
+    stands = f"{ref} is at {head[:12]}"
+    try:
+        shared = workspace.wal.dialect.shared
+        if shared and not is_readable_by_others(workspace.repository, head):
+            plan = (
+                "nothing is lost, and grit reads all of it; for the other tools, set the ref, here "
+                "and at the remotes, to a commit before these, and bring the rest over with "
+                f"'grit import log {head[:12]}'"
+            )
+            message = f"{stands}, a log of other tools with commits that these cannot read"
+            return Check("ref", "warn", message, plan)
+        beside = others(workspace, fetched=False)
+    except GritError:
+        return Check("ref", "ok", stands)  # what cannot be read of it, 'objects' says
+    if beside:
+        message = (
+            f"{stands} and is the log that counts here; {beside[0]} is another one, which is not "
+            "joined with it, and whose issues are not shown"
+        )
+        return Check("ref", "warn", message, ways_out(workspace, beside[0]))
+    return Check("ref", "ok", stands)
 
 
 def is_lock_stale(workspace: Workspace, ref: LogRef) -> bool:
@@ -177,7 +205,8 @@ def check_lost(workspace: Workspace, ref: LogRef) -> Check:
         "lost",
         "warn",
         f"somebody moved the ref of the log; what only these heads hold is not shown: {names}",
-        f"{FIX} or 'grit sync' joins them with the log; 'git log REF' tells what they hold",
+        f"{FIX} or 'grit sync' joins them with the log; 'git log REF' tells what they hold, and "
+        "'grit import log REF' brings over those of another dialect, which are never joined",
     )
 
 

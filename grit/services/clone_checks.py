@@ -78,8 +78,10 @@ def check_remotes(workspace: Workspace, ref: LogRef, *, ask: bool) -> Check:
         names = [] if ref.problem else list_remotes(config)
         find = _ask if ask else _recorded
         stands = [_stand(workspace, ref, name, agreed.get(name), find) for name in names]
+        beside = [_beside(workspace, ref, name, find) for name in names]
     except (GitFailed, IoFailed) as error:
         return Check("remotes", "warn", f"not checked: {error.message}", "mend 'repository' first")
+    stands += [one for one in beside if one is not None]
     message = "; ".join(text for _, text in stands)
     if message and not ask:
         message += " (as last fetched; 'grit doctor --remote' asks)"
@@ -135,6 +137,8 @@ def _stand(
     """Find the head of a remote's log; return what to do, if anything, and what it means."""
     from grit.git.catfile import CatFile
     from grit.git.joins import standing, why_not_log
+    from grit.git.tracking import tracking_ref
+    from grit.services.two_logs import is_other_dialect, ways_out
 
     repository = workspace.repository
     try:
@@ -168,9 +172,38 @@ def _stand(
         return unknown
     if agreed is not None and not workspace.wal.contains(theirs, agreed.head):
         return _SYNC, f"the log of {remote} was set back: it lacks what it once held"
+    if how == "apart" and is_other_dialect(workspace, theirs):
+        what = f"{remote} has a log of another dialect at {ref.name}, which is not joined with it"
+        return ways_out(workspace, tracking_ref(remote, ref.name)), what
     if how == "ahead":
         return None, f"{remote} lacks events that are here"
     return None, f"{remote} has events that were fetched and wait to be joined"
+
+
+def _beside(
+    workspace: Workspace,
+    ref: LogRef,
+    remote: str,
+    find: Callable[[Workspace, str, str], str | None],
+) -> tuple[str, str] | None:
+    """Say what to do about a remote's log of another dialect, if it has one, and what it is."""
+    from grit.git.tracking import tracking_ref
+    from grit.services.two_logs import is_held, other_ref, ways_out
+
+    other = other_ref(ref.name)
+    try:
+        theirs = find(workspace, other, remote)
+        if theirs is None or is_held(workspace, theirs):
+            return None
+        if ref.head is None:
+            return "'grit init' takes it over", f"{remote} has a log of other tools at {other}"
+        fetched = _recorded(workspace, other, remote) == theirs
+    except (GitFailed, WalDamaged):
+        return None  # that it could not be asked, or read, is said of its log
+    record = tracking_ref(remote, other)
+    fetch = "" if fetched else f"'git fetch {remote} {other}:{record}', then "
+    what = f"{remote} has another log at {other}, which is not joined with {ref.name}, the log here"
+    return f"{fetch}{ways_out(workspace, record)}", what
 
 
 def check_snapshots(workspace: Workspace, ref: LogRef, view: ViewState) -> Check:

@@ -31,6 +31,12 @@ def decoded(blobs: Iterable["Blob"], *, whole_log: bool) -> Iterator[tuple[str, 
             yield from _collect(portion, answers)
 
 
+def count_events(blobs: Iterable["Blob"]) -> int:
+    """Return how many different events the blobs hold."""
+    found = decoded(blobs, whole_log=False)
+    return len({event.event_id for _, chunk in found for event, _ in chunk.records})
+
+
 def _sizes(chunk: bytes) -> bytes:
     """Return the sizes of a sound chunk's records as bytes; nothing for any other chunk."""
     return array(_NUMBER, sound_sizes(chunk) or ()).tobytes()

@@ -187,6 +187,7 @@ def _take_back(workspace: Workspace) -> Iterator[str]:
 
 def _restore_ref(workspace: Workspace) -> Iterator[str]:
     """Point the log's ref at the head that the view remembers, when it holds none."""
+    from grit.git.detection import belongs_at
     from grit.git.refs import read_ref, swap_ref
 
     remembered = ViewReader(workspace.database).head()
@@ -200,11 +201,13 @@ def _restore_ref(workspace: Workspace) -> Iterator[str]:
         kept = _move_aside(workspace, ref) if ref.damaged else None
         if kept is not None:
             yield f"moved what {ref.name} held to {kept}"
-        old = read_ref(repository, ref.name)
-        if old is not None and not workspace.wal.contains(remembered, old):
+        name = belongs_at(repository, remembered, ref.name if ref.damaged else None)
+        old = read_ref(repository, name)
+        if old == remembered or (old and not workspace.wal.contains(remembered, old)):
             return  # packed-refs has a head of its own, and it can be read now
-        if swap_ref(repository, ref.name, old, remembered):
-            yield f"{ref.name} is at {remembered} again, the head that the view remembers"
+        if swap_ref(repository, name, old, remembered):
+            workspace.wal.ref = name
+            yield f"{name} is at {remembered} again, the head that the view remembers"
 
 
 def _move_aside(workspace: Workspace, ref: LogRef) -> str | None:

@@ -43,7 +43,8 @@ def _take_in(workspace: Workspace, other: Other) -> str | None:
             except HeadMoved:
                 continue
             except WalDamaged as error:
-                raise type(error)(f"{other.name}: {error.message}; not joined") from error
+                told = f"{other.name}: {error.message}; not joined"
+                raise type(error)(told, **error.details) from error
     finally:
         for notice in notices:
             workspace.notice(notice)

@@ -20,6 +20,7 @@ def keep(workspace: Workspace, known: str, head: str | None) -> None:
     """
     from grit.git.process import run
     from grit.git.refs import swap_ref
+    from grit.services.two_logs import is_kept_beside
 
     repository, ref = workspace.repository, workspace.wal.ref
     if run(repository.git_dir, "cat-file", "-e", f"{known}^{{commit}}").status:
@@ -30,6 +31,8 @@ def keep(workspace: Workspace, known: str, head: str | None) -> None:
             "'grit doctor --fix' restores it",
             ref=ref,
         )
+    if is_kept_beside(workspace, known):
+        return  # it is not lost: another log counts now
     lost = f"{LOST_REFS}{known}"
     try:
         swap_ref(repository, lost, None, known)
@@ -43,20 +46,16 @@ def keep(workspace: Workspace, known: str, head: str | None) -> None:
 
 
 def heads(workspace: Workspace) -> list[str]:
-    """Return the kept heads that the log does not hold, in the order of their ids."""
+    """Return the kept heads that the log does not hold, in the order of their names."""
     from grit.git.pitfalls import look_below
     from grit.git.process import output
+    from grit.services.two_logs import is_held
 
-    head = workspace.wal.head()
     look_below(workspace.repository.common_dir, LOST_REFS)
     listed = output(
         workspace.repository.git_dir, "for-each-ref", "--format=%(objectname)", LOST_REFS
     )
-    return [
-        lost
-        for lost in listed.decode().split()
-        if head is None or not workspace.wal.contains(head, lost)
-    ]
+    return [lost for lost in listed.decode().split() if not is_held(workspace, lost)]
 
 
 def take_back(workspace: Workspace) -> Iterator[str]:
@@ -71,3 +70,13 @@ def take_back(workspace: Workspace) -> Iterator[str]:
             continue
         for how in done:
             yield f"{workspace.wal.ref} holds {lost[:12]} again ({how})"
+
+
+def take_back_all(workspace: Workspace) -> list[str]:
+    """Do the same where there is anything to take back, under the log's lock."""
+    from grit.git.refs import refs_below
+
+    if not refs_below(workspace.repository, LOST_REFS).ids:
+        return []
+    with workspace.wal.lock():
+        return list(take_back(workspace))

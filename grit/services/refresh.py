@@ -103,9 +103,10 @@ def _note_joined(workspace: Workspace, news: join.News) -> None:
 def _tell_of_other_log(workspace: Workspace, hidden: str, head: str | None) -> None:
     """Say so when the repository holds another log, whose issues are not shown."""
     from grit.git.refs import read_ref
+    from grit.services.two_logs import is_held
 
     other = read_ref(workspace.repository, hidden)
-    if other and head and not workspace.wal.contains(head, other):
+    if other and head and not is_held(workspace, other):
         workspace.notice(
             f"{workspace.wal.ref} is shown; {hidden} holds another log, whose issues are not"
         )

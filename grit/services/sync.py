@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed, WalDamaged
+from grit.core.errors import Conflict, GitFailed, InvalidArgs, WalDamaged
 from grit.core.limits import (
     LOCK_WAIT_MS_MAX,
     SYNC_ATTEMPTS_MAX,
@@ -18,8 +18,9 @@ from grit.core.limits import (
 )
 from grit.git import remotes
 from grit.git.remotes import Remote
-from grit.git.tracking import clear_record, tracking_ref
+from grit.git.tracking import clear_record, record, tracking_ref
 from grit.git.transport import Fetched, Pushed, Update
+from grit.services.lost import take_back_all
 from grit.services.workspace import Workspace
 
 _DOUBLINGS_MAX: Final = 4
@@ -59,7 +60,12 @@ def sync(
     session = _Session(workspace, remote, directory)
     try:
         done = session.run(pull=pull, push=push)
-    except WalDamaged:
+    except WalDamaged as error:
+        from grit.services.two_logs import explained
+
+        told = explained(workspace, error, session.remote.tracking)
+        if told is not None:
+            raise told from error
         if not (pull and session.fetch_again()):
             raise
         done = session.run(pull=pull, push=push)
@@ -85,14 +91,19 @@ class _Session:
         self._untold: list[str] = []
         self._sent = 0
         self._merged = False
+        self._second: str | None = None
+        """What to say when a push would begin a log there beside one of another dialect."""
         self._agreed = remotes.load_agreed(self._repository).get(self.remote.tracking)
 
     def run(self, *, pull: bool, push: bool) -> Synced:
         workspace = self._workspace
         if self._settled or not pull:
             self._tell(self._settle(pull=pull))
-        self._tell(_take_back(workspace))
+        self._tell(take_back_all(workspace))
+        begun = workspace.wal.head() is not None
         theirs = self._fetch()
+        if not begun:
+            self._tell(self._set_refspec())
         remote = self.remote
         push = push and not remote.bundle
         if pull:
@@ -108,6 +119,8 @@ class _Session:
                 break
             if not pull and theirs is not None and workspace.wal.contains(theirs, ours):
                 break
+            if theirs is None and self._second is not None:
+                raise Conflict(f"{self._second}\nnothing was sent", remote=remote.name)
             attempts += 1
             outcome = self._push(ours, theirs)
             if outcome.done:
@@ -152,8 +165,14 @@ class _Session:
         remote = self.remote
         if remote.bundle and not pull:
             raise InvalidArgs(f"{remote.name} is a file, which can only be pulled from")
+        # Before there is a log, the remote says where it stands.
+        return self._set_refspec() if workspace.wal.head() is not None else []
+
+    def _set_refspec(self) -> list[str]:
+        """Let a plain `git fetch` bring the log; return what to tell of that."""
+        remote, wal = self.remote, self._workspace.wal
         if remote.configured and remotes.add_refspec(
-            self._repository, workspace.wal.config, remote.address, workspace.wal.ref
+            self._repository, wal.config, remote.address, wal.ref
         ):
             return [f"'git fetch {remote.name}' now brings its issues"]
         return []
@@ -169,20 +188,20 @@ class _Session:
 
     def _fetch(self) -> str | None:
         """Record the remote's head and return it; None when it has no log."""
-        from grit.git.refs import GRITE_REF, read_ref
-
         wal, remote = self._workspace.wal, self.remote
-        missing = self._fetch_ref(wal.ref)
-        if missing and wal.ref != GRITE_REF and not self._fetch_ref(GRITE_REF):
-            if wal.head() is None:
-                wal.ref, missing = GRITE_REF, False
-            else:
-                self._workspace.notice(
-                    f"{remote.name} holds a log of other tools at {GRITE_REF}, which cannot be "
-                    f"joined with {wal.ref}: its issues are not shown here"
-                )
-        if not missing:
-            return read_ref(self._repository, tracking_ref(remote.tracking, wal.ref))
+        self._second = None
+        if wal.head() is not None:
+            theirs = self._fetch_head(wal.ref)
+            if theirs is None and self._agreed is None:
+                self._look_for_other()
+        else:
+            from grit.services.two_logs import find_log
+
+            found = find_log(self._repository, self._fetch_head)
+            wal.ref = found or wal.ref
+            theirs = self._fetch_head(wal.ref, again=False) if found else None
+        if theirs is not None:
+            return theirs
         if self._agreed is not None:
             self._workspace.notice(
                 f"{remote.name} has no log any more: removed there, or by a 'git push --mirror' "
@@ -190,6 +209,22 @@ class _Session:
             )
             self._agreed = None
         return None
+
+    def _fetch_head(self, ref: str, *, again: bool = True) -> str | None:
+        """Return the head of one log of the remote, recorded now or (not `again`) before."""
+        from grit.git.refs import read_ref
+
+        if again and self._fetch_ref(ref):
+            return None
+        return read_ref(self._repository, tracking_ref(self.remote.tracking, ref))
+
+    def _look_for_other(self) -> None:
+        """See whether the remote, which has no log like that here, has one of another dialect."""
+        from grit.services.two_logs import not_beside, other_ref
+
+        theirs = self._fetch_head(other_ref(self._workspace.wal.ref))
+        if theirs is not None:
+            self._second = not_beside(self._workspace, self.remote, theirs)
 
     def _fetch_ref(self, ref: str) -> bool:
         """Fetch one log; return whether the remote has none of that name."""
@@ -344,7 +379,7 @@ class _Session:
             outcome = self._push_once(ours)
         if outcome.done:
             self._sent = self._count_sent(ours, theirs)
-            _record(self._workspace, tracking_ref(remote.tracking, ref), ours)
+            self._tell(record(self._repository, tracking_ref(remote.tracking, ref), ours))
         return outcome
 
     def _push_once(self, ours: str) -> Pushed:
@@ -405,7 +440,9 @@ class _Session:
             return place.event_count
         if place.head == ours and agreed is not None and agreed.head == theirs:
             return place.event_count - agreed.event_count
-        return _count_events(self._workspace, ours, theirs)
+        from grit.services.decoding import count_events
+
+        return count_events(self._workspace.wal.read(ours, theirs))
 
     def _remember(self, ours: str | None, theirs: str | None) -> None:
         """Note what both sides hold now, unless it is what they held before."""
@@ -460,34 +497,3 @@ def _learn_leases(workspace: Workspace, remote: Remote) -> None:
         from grit.services.lease_book import record
 
         record(workspace, remote)
-
-
-def _take_back(workspace: Workspace) -> list[str]:
-    """Bring heads into the log that it once stood at, and lost."""
-    from grit.git.refs import refs_below
-    from grit.services.lost import LOST_REFS, take_back
-
-    if not refs_below(workspace.repository, LOST_REFS).ids:
-        return []
-    with workspace.wal.lock():
-        return list(take_back(workspace))
-
-
-def _count_events(workspace: Workspace, head: str, old: str | None) -> int:
-    """Return how many events `head` has and `old` has not."""
-    from grit.services.decoding import decoded
-
-    blobs = decoded(workspace.wal.read(head, old), whole_log=False)
-    return len({event.event_id for _, chunk in blobs for event, _ in chunk.records})
-
-
-def _record(workspace: Workspace, tracking: str, head: str) -> None:
-    """Let the tracking ref say what was pushed, where git has not done so."""
-    from grit.git.refs import read_ref, swap_ref
-
-    try:
-        old = read_ref(workspace.repository, tracking)
-        if old != head:
-            swap_ref(workspace.repository, tracking, old, head)
-    except (Conflict, GitFailed, IoFailed, WalDamaged) as error:
-        workspace.notice(f"pushed, but {tracking} could not be moved: {error.message}")

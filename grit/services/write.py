@@ -1,7 +1,7 @@
 """The one write path: decide under the lock, seal, append to the log, show in the view."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import Enum
 from functools import cache
@@ -393,22 +393,27 @@ def store(
     subject: str,
     author: Signer,
     attachments: dict[str, bytes] | None = None,
+    again: Collection[EventId] = (),
 ) -> Written:
     """Append sealed events (an import) as they are; those already in the log are left out.
 
     `author` is who imports; `attachments`: contents by SHA-256 in hex, stored with the first of
-    the new events.
+    the new events. Those in `again` are appended even so, to carry them, and not returned as new.
     """
     spool = Spool(workspace.repository)
     with workspace.wal.lock(), spool.lock():
         for _ in range(APPEND_RETRIES_MAX):
             reader = settle(workspace, spool)
             fresh = [event for event in events if not reader.has_event(event)]
-            if not fresh:
+            new = {event.event_id for event in fresh}
+            carried = [
+                event for event in events if event.event_id in new or event.event_id in again
+            ]
+            if not carried:
                 return Written((), reader.head())
             check_policy(workspace, fresh, author)
             label = Label(subject, author.actor_id)
-            head = append_events(workspace, reader.head(), fresh, label, attachments)
+            head = append_events(workspace, reader.head(), carried, label, attachments)
             if head is not None:
                 return Written(fresh, head)
     raise Conflict("the log moved too often while appending; try again")

@@ -139,13 +139,15 @@ def test_a_head_whose_objects_come_back_is_joined(pair: tuple[Path, Path], tmp_p
 
 
 def test_a_log_of_other_tools_on_the_remote_is_named(team: Team) -> None:
-    """What is not joined with the log here is not passed over in silence either."""
+    """What is not joined with the log here is told, and no second log is begun beside it."""
     bundle = Path(__file__).parents[1] / "compat/rust-grite-gritecnk.bundle"
-    git(team.bare, "fetch", "-q", str(bundle), "refs/*:refs/*")
     one = team.clone("one")
     ok(one, "new", "ours")
-    done = ok(one, "sync")
+    git(team.bare, "fetch", "-q", str(bundle), "refs/*:refs/*")
+    done = grit(one, "sync")
     assert "refs/grite/wal" in done.err and "not shown" in done.err
+    assert done.status != 0 and "grit import log" in done.err
+    assert not git(team.bare, "for-each-ref", REF)
 
 
 def test_a_long_banner_does_not_hide_that_there_is_no_log_yet(team: Team) -> None:
