@@ -206,7 +206,7 @@ SHARED_OPTIONS: Final = shared_options()
 
 
 def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
-    """Return a completer of "issue", "label" or "person"; its module is loaded when it is asked."""
+    """Return a completer of one kind of names; its module is loaded when it is asked."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[Any]:
         from grit.cli.completion import items
@@ -219,3 +219,8 @@ def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], lis
 ISSUE: Final = completing("issue")
 LABEL: Final = completing("label")
 PERSON: Final = completing("person")
+KNOWN: Final = completing("known")
+ACTOR: Final = completing("actor")
+MILESTONE: Final = completing("milestone")
+REMOTE: Final = completing("remote")
+SNAPSHOT: Final = completing("snapshot")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from grit.cli.context import ISSUE, LABEL, PERSON, Context, GritCommand
+from grit.cli.context import ISSUE, LABEL, MILESTONE, PERSON, Context, GritCommand
 from grit.core.errors import InvalidArgs, IoFailed
 from grit.core.escape import escape
 from grit.core.ids import IssueId
@@ -28,6 +28,7 @@ DONE: Final = {
     "comment-redact": "redacted a comment of", "delete": "deleted", "restore": "restored",
 }  # fmt: skip
 FIELD_OPTIONS: Final = ("type", "priority", "milestone", "due", "status", "parent", "estimate")
+_FIELD_NAMES: Final = {"milestone": MILESTONE, "parent": ISSUE}
 
 Command = Callable[..., Any]
 
@@ -99,9 +100,12 @@ def text_or_editor(
 def field_options(command: Command) -> Command:
     """Add --field and an option for each well-known field."""
     for name in reversed(FIELD_OPTIONS):
-        command = click.option(f"--{name}", metavar="VALUE", help=f"Set the field '{name}'.")(
-            command
-        )
+        command = click.option(
+            f"--{name}",
+            metavar="VALUE",
+            shell_complete=_FIELD_NAMES.get(name),
+            help=f"Set the field '{name}'.",
+        )(command)
     return click.option(
         "--field", "-f", "pairs", multiple=True, metavar="KEY=VALUE", help="Set any field."
     )(command)
@@ -277,10 +281,13 @@ close: Final = _state_command("close", "closed", "Close issues.")
 reopen: Final = _state_command("reopen", "open", "Open issues again.")
 
 
+_VALUES: Final = {"label": LABEL, "assignee": PERSON}
+
+
 def _set_command(noun: str, verb: str, summary: str) -> click.Command:
     @click.command(cls=GritCommand, name=verb, help=summary)
     @click.argument("issue", metavar="ID", shell_complete=ISSUE)
-    @click.argument("values", nargs=-1, required=True)
+    @click.argument("values", nargs=-1, required=True, shell_complete=_VALUES[noun])
     @click.pass_obj
     def command(run: Context, issue: str, values: tuple[str, ...]) -> None:
         change = issues.label if noun == "label" else issues.assign

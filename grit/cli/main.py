@@ -47,6 +47,8 @@ COMMANDS: Final = {
 """Command to module and attribute; in the order of `grit --help`."""
 
 INTERRUPTED: Final = 130
+COMPLETING: Final = "_GRIT_COMPLETE"
+"""Environment: a shell asks what completes a word (spec/cli.md, Completion)."""
 
 
 class LazyGroup(click.Group):
@@ -170,6 +172,10 @@ def run(args: list[str]) -> int:
 
 
 def _run(context: Context, args: list[str]) -> int:
+    if COMPLETING in os.environ:
+        from grit.cli.shells import teach
+
+        teach()
     try:
         status = PROGRAM.main(args, prog_name="grit", standalone_mode=False, obj=context)
     except click.exceptions.Exit as exit_:

@@ -90,15 +90,28 @@ class FilterCommand(GritCommand):
     """A command whose arguments are a filter, which may begin with a dash: -label:wip."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take negated terms for what they are, not for options."""
+        """Take negated terms for what they are, not for options; values of options stay so."""
+        taking = {
+            name
+            for param in self.params
+            if isinstance(param, click.Option) and not param.is_flag
+            for name in param.opts
+        }
         end = args.index("--") if "--" in args else len(args)
-        terms = [word for word in args[:end] if _NEGATED.match(word)]
-        options = [word for word in args[:end] if not _NEGATED.match(word)]
-        behind = args[end + 1 :]
-        return super().parse_args(ctx, [*options, "--", *terms, *behind])
+        options: list[str] = []
+        terms: list[str] = []
+        is_value = False
+        for word in args[:end]:
+            is_term = not is_value and _NEGATED.match(word)
+            (terms if is_term else options).append(word)
+            is_value = not is_value and word in taking
+        return super().parse_args(ctx, [*options, "--", *terms, *args[end + 1 :]])
 
 
-_NEGATED: Final = re.compile(r"-[a-z][a-z.]+:")
+_NEGATED: Final = re.compile(
+    r'-(?:"|(?!C)[a-z][a-z_.-]*:|created:|field\.(?:"|[^\s":,\\]+:))', re.IGNORECASE
+)
+"""A negated phrase or key as the grammar has it (spec/query.md, Grammar); -C is an option."""
 
 
 def paging_options(command: Command) -> Command:

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from grit.cli import agents
-from grit.cli.context import PERSON, Context, GritCommand, TalkingCommand
+from grit.cli.context import ACTOR, KNOWN, Context, GritCommand, TalkingCommand
 from grit.cli.main import LazyGroup
 from grit.cli.table import counted
 from grit.core.errors import InvalidArgs, NotFound
 from grit.core.escape import escape
+from grit.core.ids import ACTOR_CHARS_MIN
 from grit.git import actors as files
 from grit.git.actors import ActorFile
 from grit.services import actors
 from grit.services.workspace import Workspace
 
 if TYPE_CHECKING:
-    from grit.services.trust import Changed, Known
+    from grit.services.trust import Changed
+    from grit.services.who import Known
 
 
 def actor_json(actor: ActorFile) -> dict[str, object]:
@@ -134,10 +136,14 @@ def _actor_lines(rows: list[dict[str, object]]) -> list[str]:
     from tabulate import tabulate
 
     judged = any(row["revoked"] or not row["trusted"] for row in rows)
+    ids = {str(row["actor_id"]) for row in rows}
+    chars = ACTOR_CHARS_MIN
+    while len({actor_id[:chars] for actor_id in ids}) < len(ids):
+        chars += 1  # whoever has time makes a key whose id begins like another's
     table = [
         (
             "*" if row["current"] else "",
-            str(row["actor_id"])[:8],
+            str(row["actor_id"])[:chars],
             escape(str(row["label"])),
             "yes" if row["public_key"] else "no",
             "here" if row["here"] else "elsewhere",
@@ -156,11 +162,11 @@ def _trust_word(row: dict[str, object]) -> str:
 
 
 @click.command(cls=GritCommand, name="show")
-@click.argument("actor", metavar="ACTOR")
+@click.argument("actor", metavar="ACTOR", shell_complete=ACTOR)
 @click.pass_obj
 def actor_show(run: Context, actor: str) -> None:
-    """Show one actor of this clone, by label or id."""
-    found = actors.find(run.workspace, actor)
+    """Show one actor of this clone, by label, id or '@me'."""
+    found = actors.find_here(run.workspace, actor)
     run.show({"actor": actor_json(found)}, lambda: [_line(found)])
 
 
@@ -175,17 +181,17 @@ def actor_current(run: Context) -> None:
 
 
 @click.command(cls=GritCommand, name="use")
-@click.argument("actor", metavar="ACTOR")
+@click.argument("actor", metavar="ACTOR", shell_complete=ACTOR)
 @click.pass_obj
 def actor_use(run: Context, actor: str) -> None:
     """Let this actor act by default."""
-    found = actors.find(run.workspace, actor)
+    found = actors.find_here(run.workspace, actor)
     actors.use(run.workspace, found)
     run.show({"actor": actor_json(found)}, lambda: [f"now acting as {_line(found)}"])
 
 
 @click.command(cls=GritCommand, name="trust")
-@click.argument("actor", metavar="ACTOR", shell_complete=PERSON)
+@click.argument("actor", metavar="ACTOR", shell_complete=KNOWN)
 @click.option("--remove", is_flag=True, help="Take the actor off the list.")
 @click.pass_obj
 def actor_trust(run: Context, actor: str, remove: bool) -> None:
@@ -208,13 +214,14 @@ def actor_trust(run: Context, actor: str, remove: bool) -> None:
             yield f"took {name} off the list; still on it: {len(found.trusted)}"
         else:
             yield f"put {name} on the list of allowed actors; on it: {len(found.trusted)}"
+        yield from _identity(found.actor)
         yield from _policy_hint(run.workspace)
 
     run.show(_changed_json(found), lines)
 
 
 @click.command(cls=GritCommand, name="revoke")
-@click.argument("actor", metavar="ACTOR", shell_complete=PERSON)
+@click.argument("actor", metavar="ACTOR", shell_complete=KNOWN)
 @click.option("--remove", is_flag=True, help="Let everything that the actor signed count again.")
 @click.pass_obj
 def actor_revoke(run: Context, actor: str, remove: bool) -> None:
@@ -236,6 +243,7 @@ def actor_revoke(run: Context, actor: str, remove: bool) -> None:
         else:
             count = counted(found.event_count, "event")
             yield f"revoked {name}: what it wrote until now still counts ({count}), nothing later"
+        yield from _identity(found.actor)
         yield from _policy_hint(run.workspace)
 
     run.show(_changed_json(found), lines)
@@ -245,10 +253,17 @@ def _named(actor: "Known") -> str:
     return f"'{escape(actor.label)}' ({actor.actor_id.hex()[:8]})"
 
 
+def _identity(actor: "Known") -> Iterator[str]:
+    """Say what nobody can claim: to be compared with what the actor's owner says."""
+    yield f"  id   {actor.actor_id.hex()}"
+    yield f"  key  {actor.public_key.hex() if actor.public_key else 'none: it does not sign'}"
+
+
 def _changed_json(found: "Changed") -> dict[str, object]:
     return {
         "actor_id": found.actor.actor_id.hex(),
         "label": found.actor.label,
+        "public_key": found.actor.public_key.hex() if found.actor.public_key else None,
         "changed": found.changed,
         "trusted": [actor_id.hex() for actor_id in found.trusted],
     }
@@ -336,7 +351,7 @@ def _shown(value: object) -> str:
 def _checked(workspace: Workspace, key: str, value: str) -> str | int | bool:
     """Return the value as it is stored; raise InvalidArgs or NotFound for a wrong one."""
     if key == "default_actor":
-        return actors.find(workspace, value).actor_id.hex()
+        return actors.find_here(workspace, value).actor_id.hex()
     if key == "lock_policy" and value not in actors.LOCK_POLICIES:
         raise InvalidArgs(f"lock_policy is one of {', '.join(actors.LOCK_POLICIES)}")
     if key in _NUMBERS:

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from grit.cli.context import Context, GritCommand, TalkingCommand
+from grit.cli.context import REMOTE, SNAPSHOT, Context, GritCommand, TalkingCommand
 from grit.cli.main import LazyGroup
 from grit.cli.table import counted
 from grit.core.escape import escape
@@ -82,7 +82,7 @@ def list_(run: Context) -> None:
 
 
 @click.command(cls=GritCommand, name="verify")
-@click.argument("snapshot", required=False)
+@click.argument("snapshot", required=False, shell_complete=SNAPSHOT)
 @click.pass_obj
 def verify(run: Context, snapshot: str | None) -> int:
     """Compare one snapshot, or all, with the log; exit status 1 when one does not agree."""
@@ -94,7 +94,11 @@ def verify(run: Context, snapshot: str | None) -> int:
 
 @click.command(cls=TalkingCommand, name="gc")
 @click.option(
-    "--remote", "-r", metavar="REMOTE", help="Remove superfluous snapshots of this remote too."
+    "--remote",
+    "-r",
+    metavar="REMOTE",
+    shell_complete=REMOTE,
+    help="Remove superfluous snapshots of this remote too.",
 )
 @click.pass_obj
 def gc(run: Context, remote: str | None) -> None:

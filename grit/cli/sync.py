@@ -2,7 +2,7 @@
 
 import click
 
-from grit.cli.context import Context, TalkingCommand
+from grit.cli.context import REMOTE, Context, TalkingCommand
 from grit.core.errors import InvalidArgs
 from grit.core.escape import escape
 
@@ -11,7 +11,11 @@ from grit.core.escape import escape
 @click.option("--pull", is_flag=True, help="Only bring events here.")
 @click.option("--push", is_flag=True, help="Only send events there.")
 @click.option(
-    "--remote", "-r", metavar="REMOTE", help="A remote, a URL, a path, or a bundle to pull from."
+    "--remote",
+    "-r",
+    metavar="REMOTE",
+    shell_complete=REMOTE,
+    help="A remote, a URL, a path, or a bundle to pull from.",
 )
 @click.argument("words", nargs=-1, metavar="")
 @click.pass_obj

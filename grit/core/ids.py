@@ -3,7 +3,7 @@
 from typing import Final, NewType
 
 from grit.core.errors import InvalidArgs
-from grit.core.limits import PREFIX_CHARS_MIN
+from grit.core.limits import PREFIX_CHARS_MIN, SHORT_ID_CHARS_MIN
 
 IssueId = NewType("IssueId", bytes)
 """16 bytes."""
@@ -12,6 +12,8 @@ ActorId = NewType("ActorId", bytes)
 EventId = NewType("EventId", bytes)
 """32 bytes: BLAKE2b-256 of the event's preimage."""
 
+ACTOR_CHARS_MIN: Final = 8
+"""Fewest hex digits of an actor's id that are shown."""
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -28,3 +30,42 @@ def parse_prefix(text: str, *, chars_max: int = 32, what: str = "issue id") -> s
     if len(prefix) > chars_max:
         raise InvalidArgs(f"'{text}' is too long: an {what} has {chars_max} hex digits")
     return prefix
+
+
+def plain(text: str) -> str:
+    """Return the text as the eye compares it: no case, width, blanks, or what is drawn as nothing.
+
+    For comparing alone: texts that look alike are equal here, and some that do not.
+    """
+    if text.isascii() and text.isprintable():
+        return text.replace(" ", "").lower()
+    from grit.core.escape import without_unseen
+
+    return without_unseen(text)
+
+
+def id_digits(text: str) -> str:
+    """Return the digits of what may be an id or its beginning, else "" (spec/trust.md, Names)."""
+    digits = plain(text).removeprefix("#")
+    return digits if len(digits) >= PREFIX_CHARS_MIN and _HEX.issuperset(digits) else ""
+
+
+def is_name(text: str) -> bool:
+    """Return whether the text may stand for a person: it is not blank, no id and not "@me".
+
+    A few letters may be both an id's beginning and a name, as Ebba is.
+    """
+    digits = id_digits(text)
+    if digits:
+        return digits.isalpha() and len(digits) < SHORT_ID_CHARS_MIN
+    return plain(text) not in ("", "@me")
+
+
+def name_or_id(name: str, actor_id: ActorId) -> str:
+    """Return how an actor is shown: by the name it claims, else by the first digits of its id."""
+    return name if is_name(name) else actor_id.hex()[:ACTOR_CHARS_MIN]
+
+
+def user_name(name: str, actor_id: ActorId) -> str:
+    """Return the user name under which issues are assigned to the actor."""
+    return name if is_name(name) else actor_id.hex()

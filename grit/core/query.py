@@ -106,27 +106,34 @@ def estimate_number(value: str) -> int | None:
 
 
 def resolve(
-    query: Query, people: Callable[[str], Iterable[ActorId]], me: tuple[str, ...] = ()
+    query: Query,
+    people: Callable[[str], Iterable[ActorId]],
+    me: tuple[str, ...] = (),
+    users: Callable[[str], Iterable[str]] = lambda value: (value,),
 ) -> Query:
     """Return the query with people in place of names.
 
     `people` gives the actors that a name (or "@me") stands for; none is a term that nobody
-    fulfils. `me` holds the user names that "@me" stands for as an assignee.
-    Raises InvalidArgs when "@me" is an assignee and `me` is empty.
+    fulfils. `me` holds the user names that "@me" stands for as an assignee, `users` gives those
+    that any other value does. Raises InvalidArgs when "@me" is an assignee and `me` is empty.
     """
-    return query._replace(terms=tuple(_resolve_term(term, people, me) for term in query.terms))
+    terms = (_resolve_term(term, people, me, users) for term in query.terms)
+    return query._replace(terms=tuple(terms))
 
 
 def _resolve_term(
-    term: Term, people: Callable[[str], Iterable[ActorId]], me: tuple[str, ...]
+    term: Term,
+    people: Callable[[str], Iterable[ActorId]],
+    me: tuple[str, ...],
+    users: Callable[[str], Iterable[str]],
 ) -> Term:
     if term.kind == "author":
         found = {actor for name in term.values for actor in people(name)}
         return term._replace(actors=tuple(sorted(found)))
-    if term.kind == "assignee" and ME in term.values:
-        if not me:
+    if term.kind == "assignee":
+        if ME in term.values and not me:
             raise InvalidArgs("'@me' is nobody yet: run 'grit init', or name the person")
-        names = [name for value in term.values for name in (me if value == ME else (value,))]
+        names = [name for value in term.values for name in (me if value == ME else users(value))]
         return term._replace(values=tuple(dict.fromkeys(names)))
     return term
 

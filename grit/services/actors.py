@@ -2,9 +2,9 @@
 
 from typing import Final, NamedTuple
 
-from grit.core.errors import InvalidArgs, NotFound
+from grit.core.errors import InvalidArgs
 from grit.core.events import Event, Payload
-from grit.core.ids import ActorId, parse_prefix
+from grit.core.ids import ActorId, is_name
 from grit.core.limits import ID_BYTES, LABEL_CHARS_MAX, LOCK_WAIT_MS_MAX
 from grit.git import actors as files
 from grit.git.actors import ActorFile
@@ -98,24 +98,32 @@ def current(workspace: Workspace, settings: files.Settings | None = None) -> Act
     return files.load_actor(workspace.repository, ActorId(bytes.fromhex(str(default))))
 
 
-def find(workspace: Workspace, text: str) -> ActorFile:
-    """Return the local actor with this label or id prefix; raise NotFound or InvalidArgs."""
-    known = files.list_actors(workspace.repository)
-    found = [actor for actor in known if actor.label == text]
-    if not found and set(text.lower()) <= set("0123456789abcdef"):
-        prefix = parse_prefix(text, what="actor id")
-        found = [actor for actor in known if actor.actor_id.hex().startswith(prefix)]
-    if not found:
-        raise NotFound(f"no actor '{text}' in this clone: see 'grit actor list'")
-    if len(found) > 1:
-        raise InvalidArgs(f"'{text}' names {len(found)} actors; give the id")
-    return found[0]
+def find(workspace: Workspace, text: str, me: ActorId | None = None) -> ActorFile:
+    """Return the actor of this clone that the text means (spec/trust.md, Names).
+
+    `me`: whom "@me" means. Raises NotFound, or InvalidArgs when several may be meant.
+    """
+    from grit.services.who import of_file, the_one
+
+    known = {actor.actor_id: actor for actor in files.list_actors(workspace.repository)}
+    nobody = f"no actor '{text}' in this clone: see 'grit actor list'"
+    return known[the_one(text, map(of_file, known.values()), me, nobody).actor_id]
+
+
+def find_here(workspace: Workspace, text: str) -> ActorFile:
+    """Return what `find` does, where "@me" is the actor that acts now."""
+    from grit.services.who import is_me
+
+    me = current(workspace) if is_me(text) else None
+    return find(workspace, text, me.actor_id if me else None)
 
 
 def create(
     workspace: Workspace, *, label: str | None = None, key: bool = True, make_default: bool = False
 ) -> ActorFile:
     """Make an actor, keyed unless told not to, and on request the one that acts by default."""
+    if label is not None:
+        label = _checked_label(label)
     entropy = workspace.ports.entropy
     seed = public = None
     actor_id = ActorId(entropy(ID_BYTES))
@@ -137,6 +145,20 @@ def create(
     if make_default:
         use(workspace, actor)
     return actor
+
+
+def _checked_label(label: str) -> str:
+    """Return the label; raise InvalidArgs for one under which nobody would find the actor."""
+    from grit.core.decide import check_line
+    from grit.core.escape import escape
+
+    line = check_line("label", label)
+    if not is_name(line) or line.startswith("-") or escape(line) != line:
+        raise InvalidArgs(
+            f"'{label}' cannot be a label: it looks like an id, an option or '@me', or holds "
+            "characters that cannot be seen"
+        )
+    return line
 
 
 def use(workspace: Workspace, actor: ActorFile) -> None:

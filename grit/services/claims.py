@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from grit.core.errors import Conflict, GritError
+from grit.core.ids import user_name
 from grit.core.lease import Holder, Lease, Resource, issue_resource
 from grit.git.actors import is_config_ours
 from grit.services import issues, leases
@@ -39,7 +40,8 @@ def claim(workspace: Workspace, issue: str, ttl_ms: int, *, local: bool = False)
     if row is not None and (row.deleted or row.state != "open"):
         state = "deleted" if row.deleted else row.state
         raise Conflict(f"the issue is {state}; there is nothing to claim", id=issue_id.hex())
-    me = signer(workspace).label
+    author = signer(workspace)
+    me = user_name(author.label, author.actor_id)
     who = leases.holder(workspace)
     resource = issue_resource(issue_id)
     mine = None if row is not None and me in row.assignees else me
@@ -50,7 +52,7 @@ def claim(workspace: Workspace, issue: str, ttl_ms: int, *, local: bool = False)
 
     def work(transaction: Transaction) -> Change:
         remove = [former] if former is not None and former != me else []
-        change = issues.assign(transaction, issue_id.hex(), add=[me], remove=remove)
+        change = issues.assign_users(transaction, issue_id.hex(), add=[me], remove=remove)
         return change._replace(subject=change.subject.replace("assign", "claim", 1))
 
     try:
@@ -112,7 +114,7 @@ def give_back(
 
     def work(transaction: Transaction) -> Change:
         remove = [claimed] if claimed is not None else []
-        change = issues.assign(transaction, issue_id.hex(), remove=remove)
+        change = issues.assign_users(transaction, issue_id.hex(), remove=remove)
         return change._replace(subject=change.subject.replace("unassign", "release", 1))
 
     change, written = write(workspace, work, lambda one: one.subject)

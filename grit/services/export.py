@@ -12,7 +12,7 @@ from grit.core.errors import InvalidArgs, IoFailed, NotFound
 from grit.core.escape import escape
 from grit.core.events import ATTACHMENT_ADDED, Event
 from grit.core.fold import fold
-from grit.core.ids import ActorId, EventId, IssueId, parse_prefix
+from grit.core.ids import ActorId, EventId, IssueId, parse_prefix, user_name
 from grit.core.issue import Issue, Order, Summary
 from grit.core.times import format_ms, parse_duration_ms, parse_span
 from grit.services.refresh import refresh
@@ -95,7 +95,7 @@ def save(path: str, pieces: Iterable[str]) -> int:
 def people(reader: ViewReader) -> Callable[[ActorId], str]:
     """Return the function from an actor to the name that people know."""
     known = {one.actor_id: one.label or one.name for one in reader.actors()}
-    return lambda actor_id: known.get(actor_id) or actor_id.hex()
+    return lambda actor_id: user_name(known.get(actor_id, ""), actor_id)
 
 
 def issues(

@@ -8,7 +8,7 @@ from grit.core import decide
 from grit.core.dependencies import edge_of, find_cycle
 from grit.core.errors import Conflict, InvalidArgs, NotFound
 from grit.core.events import DEPENDENCY_TYPES, Event
-from grit.core.ids import EventId, IssueId, parse_prefix
+from grit.core.ids import EventId, IssueId, id_digits, parse_prefix, user_name
 from grit.core.issue import Dependency, Issue, Summary
 from grit.core.limits import (
     ATTACHMENT_BYTES_MAX,
@@ -16,6 +16,7 @@ from grit.core.limits import (
     ID_BYTES,
     PREFIX_CHARS_MIN,
 )
+from grit.core.query import ME
 from grit.services.write import Transaction
 
 SHORT: Final = 7
@@ -40,8 +41,20 @@ def _change(
 
 
 def people(transaction: Transaction, names: Iterable[str]) -> list[str]:
-    """Return the names with "@me" replaced by the current actor's label."""
-    return [transaction.author.label if name == "@me" else name for name in names]
+    """Return the user names that are meant: "@me" and ids are those of actors."""
+    return [_user(transaction, name) for name in names]
+
+
+def _user(transaction: Transaction, name: str) -> str:
+    if name == ME:
+        return user_name(transaction.author.label, transaction.author.actor_id)
+    if not id_digits(name):
+        return name
+    from grit.services.who import Known, of_log, user_meant
+
+    author = transaction.author
+    others = [one for one in of_log(transaction.reader) if one.actor_id != author.actor_id]
+    return user_meant(name, [*others, Known(author.actor_id, author.label)])
 
 
 def create(
@@ -143,13 +156,19 @@ def label(
 def assign(
     transaction: Transaction, issue: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()
 ) -> Change:
-    """Add and remove assignees."""
-    row = transaction.summary(transaction.resolve(issue))
+    """Add and remove assignees; what is removed may also stand on the issue as it was typed."""
     added, removed = people(transaction, add), people(transaction, remove)
-    events = transaction.add(decide.assign(row, added, removed))
-    return _change(
-        transaction, "assign" if add else "unassign", row, events, assignee=[*added, *removed]
-    )
+    return assign_users(transaction, issue, add=added, remove=[*removed, *remove])
+
+
+def assign_users(
+    transaction: Transaction, issue: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+) -> Change:
+    """Add and remove assignees by their very user names."""
+    row = transaction.summary(transaction.resolve(issue))
+    events = transaction.add(decide.assign(row, add, remove))
+    names = [*dict.fromkeys((*add, *remove))]
+    return _change(transaction, "assign" if add else "unassign", row, events, assignee=names)
 
 
 def link(transaction: Transaction, issue: str, url: str, note: str | None) -> Change:

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from grit.core import lease as rules
 from grit.core.errors import Conflict, GritError, NotFound
+from grit.core.ids import is_name
 from grit.core.lease import Holder, Lease, Resource
 from grit.core.limits import LEASE_KEEP_MS, LEASE_ROUNDS_MAX
 from grit.git.leases import LockRef
@@ -178,7 +179,7 @@ def name_of(reader: ViewReader, lease: Lease, person: str = "") -> str:
     known = reader.actor(lease.owner)
     name = (known.label or known.name if known else "") or person
     short = lease.owner.hex()[:8]
-    return f"{name} ({short})" if name else short
+    return f"{name} ({short})" if is_name(name) else short
 
 
 def _take(workspace: Workspace, book: LeaseBook, wish: Wish, *, patient: bool) -> Taken | None:

@@ -1,16 +1,17 @@
 """Use cases that read: pages of issues, whole issues, history, activity, order."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 from typing import Final, NamedTuple
 
 from grit.core import query as queries
 from grit.core.errors import InvalidArgs, NotFound
 from grit.core.events import Event
-from grit.core.ids import ActorId, IssueId
+from grit.core.ids import ActorId, IssueId, id_digits
 from grit.core.issue import Issue, Summary
 from grit.core.limits import LIST_LIMIT_DEFAULT
-from grit.core.query import ME, Query, SortName, Term
+from grit.core.query import Query, SortName, Term
 from grit.core.text import words
 from grit.services.find import resolve
 from grit.services.refresh import refresh
@@ -97,21 +98,20 @@ def _query(asked: Asked, now_ms: int) -> Query:
 def _resolve(workspace: Workspace, reader: ViewReader, query: Query) -> Query:
     if not any(term.kind in ("author", "assignee") for term in query.terms):
         return query
-    from grit.services import actors
+    from grit.services import actors, who
 
     me = actors.current(workspace)
+    known = cache(lambda: who.everybody(reader, [me] if me else []))
 
     def people(name: str) -> list[ActorId]:
-        if name == ME:
-            return [me.actor_id] if me else []
-        return [
-            known.actor_id
-            for known in reader.actors()
-            if name in (known.label, known.name, known.email)
-            or (len(name) >= 4 and known.actor_id.hex().startswith(name.lower()))
-        ]
+        return [one.actor_id for one in who.meant(name, known(), me.actor_id if me else None)]
 
-    return queries.resolve(query, people, (me.label,) if me else ())
+    def users(value: str) -> list[str]:
+        found = who.by_id(value, known()) if id_digits(value) else []
+        return [name for one in found for name in who.assigned_to(one)] or [value]
+
+    own = who.assigned_to(who.of_file(me)) if me else ()
+    return queries.resolve(query, people, own, users)
 
 
 def whole_issue(workspace: Workspace, text: str) -> Issue:

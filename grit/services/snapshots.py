@@ -126,14 +126,23 @@ def problem_of(workspace: Workspace, one: Listed, reader: ViewReader) -> str | N
 
 
 def find(workspace: Workspace, text: str) -> str:
-    """Return the commit of the snapshot with that name, ref or commit id; raises NotFound."""
-    for one in files.list_snapshots(workspace.repository):
-        names = {one.commit, *one.refs, *(ref.rpartition("/")[2] for ref in one.refs)}
-        if text in names or (
-            len(text) >= limits.SHORT_ID_CHARS_MIN and one.commit.startswith(text)
-        ):
-            return one.commit
-    raise NotFound(f"no snapshot '{text}': see 'grit snapshot list'")
+    """Return the commit of the snapshot with that commit id, ref or name, in this order.
+
+    Raises NotFound, or InvalidArgs where it means several: remotes choose names, too.
+    """
+    known = files.list_snapshots(workspace.repository)
+    found: list[str] = []
+    if len(text) >= limits.SHORT_ID_CHARS_MIN:
+        found = [one.commit for one in known if one.commit.startswith(text)]
+    found = found or [one.commit for one in known if text in one.refs]
+    found = found or [
+        one.commit for one in known if text in (ref.rpartition("/")[2] for ref in one.refs)
+    ]
+    if not found:
+        raise NotFound(f"no snapshot '{text}': see 'grit snapshot list'")
+    if len(found) > 1:
+        raise InvalidArgs(f"'{text}' names {len(found)} snapshots; give one: {', '.join(found)}")
+    return found[0]
 
 
 def clear(workspace: Workspace, keep: int = limits.SNAPSHOTS_KEPT) -> Cleared:

@@ -2,25 +2,18 @@
 
 from typing import NamedTuple, cast
 
-from grit.core.errors import InvalidArgs, NotFound
-from grit.core.ids import ActorId, EventId, parse_prefix
+from grit.core.errors import InvalidArgs
+from grit.core.ids import ActorId, EventId
 from grit.core.limits import REVOKED_ENDS_MAX
-from grit.core.query import ME
 from grit.core.trust import VALID, WARN, Policy, chain_ends
 from grit.git import actors as files
 from grit.git.actors import Scalar
 from grit.services.actors import current
 from grit.services.policy import REVOKED, TRUSTED, allowed_actors, revoked_actors
 from grit.services.refresh import refresh
+from grit.services.who import Known, everybody, is_me, the_one
 from grit.services.workspace import Workspace
 from grit.view.reader import ViewReader
-
-
-class Known(NamedTuple):
-    """An actor that this clone or its log knows."""
-
-    actor_id: ActorId
-    label: str
 
 
 class Changed(NamedTuple):
@@ -35,26 +28,14 @@ class Changed(NamedTuple):
 
 
 def find_actor(workspace: Workspace, reader: ViewReader, text: str) -> Known:
-    """Return the actor of this clone or of the log with this label or id prefix; "@me" acts now.
+    """Return the actor of this clone or of the log that the text means (spec/trust.md, Names).
 
-    Raises NotFound, or InvalidArgs with the candidates when several have it: labels are claims.
+    Raises NotFound, or InvalidArgs with the candidates when several may be meant.
     """
-    known = {one.actor_id: Known(one.actor_id, one.label or one.name) for one in reader.actors()}
-    for actor in files.list_actors(workspace.repository):
-        known[actor.actor_id] = Known(actor.actor_id, actor.label)
-    me = current(workspace) if text == ME else None
-    if me is not None:
-        return known[me.actor_id]
-    found = [one for one in known.values() if one.label == text]
-    if not found and set(text.lower()) <= set("0123456789abcdef"):
-        prefix = parse_prefix(text, what="actor id")
-        found = [one for one in known.values() if one.actor_id.hex().startswith(prefix)]
-    if not found:
-        raise NotFound(f"nobody called '{text}' is known here: see 'grit actor list'")
-    if len(found) > 1:
-        ids = ", ".join(sorted(one.actor_id.hex()[:12] for one in found))
-        raise InvalidArgs(f"'{text}' names {len(found)} actors; give the id: {ids}")
-    return found[0]
+    known = everybody(reader, files.list_actors(workspace.repository))
+    me = current(workspace) if is_me(text) else None
+    nobody = f"nobody called '{text}' is known here: see 'grit actor list'"
+    return the_one(text, known, me.actor_id if me else None, nobody)
 
 
 def trust(workspace: Workspace, text: str, *, remove: bool = False) -> Changed:

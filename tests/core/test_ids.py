@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grit.core.errors import InvalidArgs
-from grit.core.ids import parse_prefix
+from grit.core.ids import (
+    ActorId,
+    id_digits,
+    is_name,
+    name_or_id,
+    parse_prefix,
+    plain,
+    user_name,
+)
 
 
 @given(st.binary(min_size=2, max_size=16))
@@ -44,3 +52,61 @@ def test_the_length_and_the_noun_can_be_chosen() -> None:
     assert parse_prefix("0" * 64, chars_max=64) == "0" * 64
     with pytest.raises(InvalidArgs, match="an event id has 64"):
         parse_prefix("0" * 65, chars_max=64, what="event id")
+
+
+ALIKE = {
+    "as it is": "abcd1234",
+    "capitals": "ABCD1234",
+    "a '#' and blanks": " #abcd1234 ",
+    "blanks of other kinds": "\u00a0abcd\u20031234\u3000\u2800",
+    "drawn as nothing": "ab\u200bcd\ufeff12\u200d34\ufe0f\u00ad",
+    "direction marks": "\u202aabcd\u202c1234",
+    "controls": "abcd\x001234\x7f",
+    "full width": "ａｂｃｄ１２３４",
+}
+
+
+@pytest.mark.parametrize("text", ALIKE.values(), ids=ALIKE)
+def test_what_looks_like_an_id_is_one(text: str) -> None:
+    """Case, width, blanks and what is not seen do not make a name of an id."""
+    assert plain(text).removeprefix("#") == "abcd1234"
+    assert id_digits(text) == "abcd1234"
+    assert not is_name(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "digits", "name"),
+    [
+        ("", "", False),
+        (" \u200b", "", False),
+        ("@me", "", False),
+        ("@ME\u200b", "", False),
+        ("me", "", True),
+        ("none", "", True),
+        ("abc", "", True),
+        ("Ebba", "ebba", True),
+        ("facade", "facade", True),
+        ("acceded", "acceded", False),
+        ("abc1", "abc1", False),
+        ("1234", "1234", False),
+        ("0" * 32, "0" * 32, False),
+        ("0" * 64, "0" * 64, False),
+        ("0x1234", "", True),
+        ("Ann Example", "", True),
+        ("-abcd1234", "", True),
+        ("été", "", True),
+    ],
+)
+def test_what_may_be_a_name(text: str, digits: str, name: bool) -> None:
+    """Four hex digits or more may be an id; seven, or one that is no letter, are never a name."""
+    assert id_digits(text) == digits
+    assert is_name(text) == name
+
+
+@given(st.text(max_size=20))
+def test_what_is_shown_or_assigned_is_no_false_id(text: str) -> None:
+    """An actor's claimed name stands for it only where it is a name; else its own id does."""
+    actor_id = ActorId(bytes(range(16)))
+    assert is_name(user_name(text, actor_id)) or user_name(text, actor_id) == actor_id.hex()
+    assert name_or_id(text, actor_id) in (text, actor_id.hex()[:8])
+    assert plain(plain(text)) == plain(text)

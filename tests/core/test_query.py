@@ -271,6 +271,8 @@ def test_people_are_resolved_before_matching() -> None:
     assert resolved.terms[0].actors == (ANN, BOB)
     assert resolved.terms[1].values == ("ann", "carl")
     assert resolved.terms[2] == query.terms[2]
+    named = resolve(query, lambda name: (), ("ann",), lambda value: (value, f"{value}'s id"))
+    assert named.terms[1].values == ("ann", "carl", "carl's id")
     assert to_text(resolved).startswith("author:both,@me ")
     with pytest.raises(AssertionError, match="resolved"):
         matches(query, RICH, facts=Facts(), texts=tuple)
