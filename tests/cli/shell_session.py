@@ -81,8 +81,7 @@ class Shell:
     def forget(self) -> None:
         """Throw the line away."""
         time.sleep(SETTLE_S)
-        self.type("\x03")
-        time.sleep(SETTLE_S)
+        self.type("\x15")
 
 
 def _awaited(path: Path) -> str:
