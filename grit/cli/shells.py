@@ -87,6 +87,10 @@ SCRIPTS: Final = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 class Sparing(ShellComplete):
     """Answers that are what they look like, and one line each, wherever they come from."""
 
+    def source(self) -> str:
+        """Return our own script: click's inserts what it is given."""
+        return SCRIPTS[self.name]
+
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
         """Leave out what drives a terminal or is not seen."""
         found = super().get_completions(args, incomplete)
@@ -162,7 +166,20 @@ class Zsh(Sparing, ZshComplete):
 
 
 class Fish(Sparing, FishComplete):
-    """fish quotes what it inserts; an answer is a line, its text behind a tab."""
+    """fish quotes what it inserts, in place of the whole word; an answer is a line."""
+
+    _lead = ""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before, and the one to complete."""
+        option, equals, _ = os.environ["COMP_CWORD"].partition("=")
+        self._lead = option + equals if equals and option.startswith("--") else ""
+        return super().get_completion_args()
+
+    def format_completion(self, item: CompletionItem[Any]) -> str:
+        """Return type and word of an answer, and its text behind a tab."""
+        text = f"\t{item.help}" if item.help else ""
+        return f"{item.type},{self._lead}{item.value}{text}"
 
 
 def teach() -> None:

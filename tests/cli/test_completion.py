@@ -119,7 +119,8 @@ def _try(session: Shell, line: str, name: str) -> bool:
     """Complete the line; where something is offered, Enter must run grit with exactly the name."""
     answer = session.complete(f"grit {line}")
     assert escape(answer, multiline=True) == answer
-    assert "made-up" not in answer
+    begins = ("made-up", "plain,made-up", " touch", "touch")
+    assert not any(one.startswith(begins) for one in answer.splitlines()), answer
     if not answer.strip():
         session.forget()
         return False
@@ -164,6 +165,16 @@ def test_within_quotes(quote: str, session: Shell, place: tuple[Path, Names]) ->
     assert [one.name for one in folder.iterdir()] == [".git"]
 
 
+def test_titles_beside_ids(session: Shell, place: tuple[Path, Names]) -> None:
+    """An id is completed; its issue's title stands beside it, made safe, and is no answer."""
+    folder, _ = place
+    for number, text in enumerate((*ATTACKS, *NEVER)):
+        if text in FEW and number > 1:
+            digits = f"{number:02x}" * 4
+            assert _try(session, f"show {digits[:4]}", digits[:7])
+    assert [one.name for one in folder.iterdir()] == [".git"]
+
+
 WORDS: Final = {
     "ls -a @": ["ls", "-a", "@me"],
     "ls -a @m": ["ls", "-a", "@me"],
@@ -176,9 +187,7 @@ WORDS: Final = {
 
 @pytest.mark.parametrize("line", WORDS)
 def test_words_that_a_shell_breaks(line: str, session: Shell) -> None:
-    """bash breaks words at ':', '=' and '@', and replaces only what is behind."""
-    if session.name == "fish" and "--label=" in line:
-        pytest.skip("fish is offered values of options as words of their own")
+    """bash breaks words at ':', '=' and '@', and replaces what is behind; others do not."""
     session.complete(f"grit {line}")
     assert session.enter() == WORDS[line]
 
@@ -198,3 +207,18 @@ def test_an_answer_is_quoted_without_a_script_of_ours(place: tuple[Path, Names])
         )
         assert (kind, said.stdout.decode()) in [("plain", name) for name in wanted]
     assert [one.name for one in folder.iterdir()] == [".git"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_only_our_own_scripts_are_printed(name: str, place: tuple[Path, Names]) -> None:
+    """`grit completion` and what click prints on request are the same; neither starts anything."""
+    source = {"_GRIT_COMPLETE": f"{name}_source", "PATH": "/nonexistent"}
+    for words, asked in (((), source), (("completion", name), {})):
+        done = subprocess.run(
+            [*GRIT, *words],
+            cwd=place[0],
+            env={**os.environ, **asked},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.strip() == SCRIPTS[name].strip()

@@ -177,7 +177,7 @@ OWN: Final = _real(GRIT, sys.executable, GIT, f"{_exec_path()}/git")
 """What a command starts: itself, and git."""
 
 
-ASKED_FOR: Final = {("lock",): "true ", ("completion",): "bash "}
+ASKED_FOR: Final = {("lock",): "true "}
 """Programs that a command line names."""
 
 

@@ -12,10 +12,12 @@ from grit.core import events as kinds
 from grit.core.errors import GritError, InvalidArgs, NotFound
 from grit.core.ids import ActorId, IssueId, is_name
 from grit.git import actors as files
+from grit.git import snapshots
 from grit.services import actors, issues, leases, listing, trust, who
 from grit.services.batch import run_batch
 from grit.services.listing import Asked
 from grit.services.refresh import refresh
+from grit.services.snapshots import find
 from grit.services.who import Known
 from grit.services.workspace import Ports, Workspace, open_workspace
 from grit.services.write import write
@@ -248,6 +250,27 @@ def test_no_actor_is_made_with_such_a_label(label: str, git_repository: Path) ->
     with pytest.raises(GritError):
         actors.create(workspace, label=label)
     assert files.list_actors(workspace.repository) == []
+
+
+def test_a_snapshot_by_id_comes_first(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A remote that calls a snapshot like another's commit takes nothing over; two mean none."""
+    told = "refs/grit-remotes/evil/snapshots/"
+    shots = [
+        snapshots.Snapshot("b" * 40, (f"{told}{'a' * 12}", f"{told}1700"), 0, None),
+        snapshots.Snapshot(
+            "a" * 40, ("refs/grit/snapshots/1700", "refs/grit/snapshots/9"), 0, None
+        ),
+    ]
+    monkeypatch.setattr(snapshots, "list_snapshots", lambda _repository: shots)
+    for text in ("a" * 12, "a" * 40, "9", "refs/grit/snapshots/1700"):
+        assert find(workspace, text) == "a" * 40
+    assert find(workspace, f"{told}1700") == "b" * 40
+    with pytest.raises(InvalidArgs, match="names 2 snapshots"):
+        find(workspace, "1700")
+    with pytest.raises(NotFound):
+        find(workspace, "a" * 6)
 
 
 def test_nobody_else_compares_names() -> None:
