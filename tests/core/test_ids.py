@@ -109,4 +109,3 @@ def test_what_is_shown_or_assigned_is_no_false_id(text: str) -> None:
     actor_id = ActorId(bytes(range(16)))
     assert is_name(user_name(text, actor_id)) or user_name(text, actor_id) == actor_id.hex()
     assert name_or_id(text, actor_id) in (text, actor_id.hex()[:8])
-    assert plain(plain(text)) == plain(text)
