@@ -15,12 +15,13 @@ from grit.git import actors as files
 from grit.git import snapshots
 from grit.services import actors, issues, leases, listing, trust, who
 from grit.services.batch import run_batch
+from grit.services.issues import Change
 from grit.services.listing import Asked
 from grit.services.refresh import refresh
 from grit.services.snapshots import find
 from grit.services.who import Known
 from grit.services.workspace import Ports, Workspace, open_workspace
-from grit.services.write import write
+from grit.services.write import Transaction, write
 from tests.core.builders import ISSUE, NOW_MS, OTHER
 from tests.services.clinic import Patient
 from tests.services.people import ANN, BOB, Person
@@ -69,13 +70,18 @@ def authors(workspace: Workspace, asked: Asked) -> set[ActorId]:
 
 def assignees(workspace: Workspace, *names: str) -> set[str]:
     """Assign, and return who stands on the issue then."""
-    change = lambda transaction: issues.assign(transaction, ISSUE.hex(), add=names)  # noqa: E731
-    write(workspace, change, lambda one: one.subject)
+
+    def work(transaction: Transaction) -> Change:
+        return issues.assign(transaction, ISSUE.hex(), add=names)
+
+    write(workspace, work, lambda one: one.subject)
     return set(listing.whole_issue(workspace, ISSUE.hex()).summary.assignees)
 
 
 def created(workspace: Workspace, name: str) -> set[str]:
-    work = lambda transaction: issues.create(transaction, OTHER, "new", assignees=[name])  # noqa: E731
+    def work(transaction: Transaction) -> Change:
+        return issues.create(transaction, OTHER, "new", assignees=[name])
+
     write(workspace, work, lambda one: one.subject)
     return set(listing.whole_issue(workspace, OTHER.hex()).summary.assignees)
 
@@ -131,7 +137,10 @@ def test_an_id_assigns_its_actor(spelling: str, place: str, workspace: Workspace
 def test_an_assignee_by_id_is_taken_off_by_id(workspace: Workspace) -> None:
     """Off goes the actor's user name, and also what stands there as it was typed."""
     assert assignees(workspace, ID[:8], "carl") == {"ann", "carl"}
-    work = lambda transaction: issues.assign(transaction, ISSUE.hex(), remove=[ID, "carl"])  # noqa: E731
+
+    def work(transaction: Transaction) -> Change:
+        return issues.assign(transaction, ISSUE.hex(), remove=[ID, "carl"])
+
     change, _ = write(workspace, work, lambda one: one.subject)
     assert listing.whole_issue(workspace, ISSUE.hex()).summary.assignees == ()
     assert change.data["assignee"] == ["ann", "carl", ID]
