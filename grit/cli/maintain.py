@@ -100,9 +100,13 @@ def stats(run: Context) -> None:
         "actor_count": found.actor_count,
         "unknown_count": found.unknown_count,
         "aside_count": found.aside_count,
+        "aside_more": found.aside_more,
         "size_bytes": size_bytes,
     }
-    run.show(data, lambda: _aligned(data))
+    shown: dict[str, object] = {**data, "aside_count": found.aside_count}
+    if shown.pop("aside_more"):
+        shown["aside_count"] = f"at least {found.aside_count}"
+    run.show(data, lambda: _aligned(shown))
 
 
 _PLURALS: Final = {"event_count": "events", "issue_count": "issues", "actor_count": "actors"}

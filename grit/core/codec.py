@@ -30,22 +30,28 @@ HEADER_BYTES: Final = len(MAGIC) + len(_HEADER_TAIL)
 
 _PREIMAGE_HEAD: Final = b"\x87\x01"
 """An array of seven, schema version 1."""
-_RECORD_HEAD: Final = b"\x88\x58\x20"
+RECORD_HEAD: Final = b"\x88\x58\x20"
 """An array of eight, and the head of the event_id in it."""
 _ISSUE_HEAD: Final = b"\x50"
 """Follows the event_id in a record; what follows a parent is a small integer."""
-_RECORD_HEAD_BYTES: Final = len(_RECORD_HEAD) + limits.EVENT_ID_BYTES
+_RECORD_HEAD_BYTES: Final = len(RECORD_HEAD) + limits.EVENT_ID_BYTES
 """What a record has where a preimage has its head."""
 _SIG_NULL_BYTES: Final = 1
 _SIG_BYTES: Final = 2 + limits.SIGNATURE_BYTES
 _HEAD_BYTES_MAX: Final = 9
+_SIMPLE_HEADS: Final = bytes(range(0xE0, 0xF4))
+"""Simple values without a meaning: one byte, and an object of its own once decoded."""
 _TS_LONG: Final = 2**32
 """Times from here on (February 1970) take nine bytes."""
 _RECORD_BYTES: Final = 1 + 34 + 17 + 17 + 9 + 1 + 1 + 1 + 1
 """A record of such a time without parent, payload and signature, of a kind below 24."""
 _COLUMNS_RECORDS_MIN: Final = 16
 """Fewer records are checked faster one by one."""
-_NOT_CANONICAL: Final = "not canonical CBOR"
+NOT_CANONICAL: Final = "not canonical CBOR"
+NOT_EIGHT: Final = "a record needs eight fields"
+NO_EVENT_ID: Final = "event_id is not 32 bytes"
+OTHER_REASONS: Final = "other reasons"
+"""Stands for those beyond the bound on how many are told apart."""
 
 
 class Digest(Protocol):
@@ -75,6 +81,8 @@ class Problem(NamedTuple):
     position: int | None
     reason: str
     event_id: bytes | None
+    record_count: int = 1
+    """How many records of the chunk it stands for: the first, and more for the same reason."""
 
 
 class DecodedChunk(NamedTuple):
@@ -84,12 +92,12 @@ class DecodedChunk(NamedTuple):
     problems: list[Problem]
 
 
-def _refuse_tag(*_: object) -> NoReturn:
-    raise InvalidEvent(_NOT_CANONICAL)
+def _refuse(*_: object) -> NoReturn:
+    raise InvalidEvent(NOT_CANONICAL)
 
 
 _TAGS: Final = (*range(6), 25, *range(28, 31), *range(35, 38), 100, 256, 258, 260, 261, 1004)
-_NO_TAGS: Final = dict.fromkeys((*_TAGS, 43000, 55799), _refuse_tag)
+_NO_TAGS: Final = dict.fromkeys((*_TAGS, 43000, 55799), _refuse)
 
 
 def _loads(data: bytes) -> object:
@@ -100,12 +108,14 @@ def _loads(data: bytes) -> object:
         allow_duplicate_keys=False,
         strict_hashable_types=True,
         max_depth=limits.CBOR_DEPTH_MAX,
-        tag_hook=_refuse_tag,
+        tag_hook=_refuse,
+        object_hook=_refuse,
         semantic_decoders=_NO_TAGS,
     )
 
 
-def _hasher() -> Hasher:
+def hasher() -> Hasher:
+    """Return BLAKE2b-256."""
     # Imported here because hashlib brings OpenSSL along: 2 ms that reading the view can do without.
     from hashlib import blake2b
 
@@ -122,7 +132,7 @@ def unpack(data: bytes) -> Value:
     try:
         return cast(Value, _loads(data))
     except (cbor2.CBORError, ValueError, OverflowError) as error:
-        raise InvalidEvent(_NOT_CANONICAL) from error
+        raise InvalidEvent(NOT_CANONICAL) from error
 
 
 def seal(draft: Draft, actor_id: ActorId, ts_unix_ms: int, parent: EventId | None) -> Event:
@@ -152,7 +162,7 @@ def seal(draft: Draft, actor_id: ActorId, ts_unix_ms: int, parent: EventId | Non
         raise InvalidArgs("refused: the text is not valid Unicode (a lone surrogate)") from error
     if len(preimage) > limits.EVENT_BYTES_MAX:
         raise InvalidArgs(f"refused: larger than {limits.EVENT_BYTES_MAX} bytes")
-    event_id = EventId(_hasher()(preimage).digest())
+    event_id = EventId(hasher()(preimage).digest())
     return Event(event_id, issue_id, actor_id, ts_unix_ms, parent, tag, payload, None)
 
 
@@ -203,12 +213,12 @@ def split_chunks(events: Sequence[Event], magic: bytes = MAGIC) -> Iterator[byte
 
 def chunk_hash(data: bytes) -> bytes:
     """Return BLAKE2b-256 of a whole chunk file."""
-    return _hasher()(data).digest()
+    return hasher()(data).digest()
 
 
 def event_set(ids: Iterable[bytes]) -> bytes:
     """Return BLAKE2b-256 over the event ids, sorted by bytes: the same for equal sets alone."""
-    return _hasher()(b"".join(sorted(ids))).digest()
+    return hasher()(b"".join(sorted(ids))).digest()
 
 
 def decode_chunk(data: bytes) -> DecodedChunk:
@@ -221,8 +231,8 @@ def decode_chunk(data: bytes) -> DecodedChunk:
         body, count = _open_chunk(data)
     except InvalidEvent as error:
         return DecodedChunk([], [Problem(None, str(error), None)])
-    if len(body) > _HEAD_BYTES_MAX + limits.CHUNK_TARGET_BYTES:
-        # Larger than what many records fill: the items are counted before any is made.
+    if count and (_is_costly(body) or not body.startswith(RECORD_HEAD, head_bytes(count))):
+        # Not what a writer makes: the items are counted before any is made.
         return _decode_slowly(body, count)
     try:
         values = cast(tuple[object, ...], _loads(body))
@@ -232,17 +242,16 @@ def decode_chunk(data: bytes) -> DecodedChunk:
         raws = [cbor2.dumps(value) for value in values]
     except (cbor2.CBORError, InvalidEvent, ValueError, OverflowError):
         return _decode_slowly(body, count)
-    if b"".join(raws) != body[_head_bytes(count) :]:
+    if b"".join(raws) != body[head_bytes(count) :]:
         return _decode_slowly(body, count)
-    blake2b = _hasher()
-    records: list[tuple[Event, bytes]] = []
-    problems: list[Problem] = []
-    for index, (value, raw) in enumerate(zip(values, raws, strict=True)):
-        try:
-            records.append((_check_record(value, raw, blake2b), raw))
-        except InvalidEvent as error:
-            problems.append(Problem(index, str(error), _claimed_id(value)))
-    return DecodedChunk(records, problems)
+    blake2b = hasher()
+    try:
+        return DecodedChunk(
+            [(check_record(one, raw, blake2b), raw) for one, raw in zip(values, raws, strict=True)],
+            [],
+        )
+    except InvalidEvent:
+        return _decode_slowly(body, count)
 
 
 def _open_chunk(data: bytes) -> tuple[bytes, int]:
@@ -254,15 +263,28 @@ def _open_chunk(data: bytes) -> tuple[bytes, int]:
     if data[8:HEADER_BYTES] != _HEADER_TAIL:
         raise InvalidEvent("a chunk of an unknown version or codec")
     body = data[HEADER_BYTES:]
-    major, count, _ = _item_head(body, 0)
+    major, count, _ = item_head(body, 0)
     if major != 4:
-        raise InvalidEvent(_NOT_CANONICAL)
+        raise InvalidEvent(NOT_CANONICAL)
     # Few records are walked whatever they claim: a short or missing one costs only itself.
     if count > limits.CHUNK_EVENTS_MAX and count * limits.RECORD_BYTES_MIN > len(body):
         raise InvalidEvent("a chunk that claims more records than it can hold")
     if count == 0 and len(body) > 1:
-        raise InvalidEvent(_NOT_CANONICAL)
+        raise InvalidEvent(NOT_CANONICAL)
     return body, count
+
+
+def _is_costly(body: bytes) -> bool:
+    """Whether a body may be decoded only after its items were counted.
+
+    It is larger than what many records fill; or it has very many bytes that each could stand for
+    an object of its own: also a text in a script of three bytes a letter, which costs only time.
+    """
+    if len(body) <= limits.CBOR_ITEMS_MAX:
+        return False
+    if len(body) > _HEAD_BYTES_MAX + limits.CHUNK_TARGET_BYTES:
+        return True
+    return len(body) - len(body.translate(None, _SIMPLE_HEADS)) > limits.CBOR_ITEMS_MAX
 
 
 def sound_sizes(data: bytes) -> list[int] | None:
@@ -272,7 +294,7 @@ def sound_sizes(data: bytes) -> list[int] | None:
     """
     try:
         body, count = _open_chunk(data)
-        if not count or len(body) > _HEAD_BYTES_MAX + limits.CHUNK_TARGET_BYTES:
+        if not count or _is_costly(body):
             return None
         records = _sound_records(body, cast(tuple[object, ...], _loads(body)))
     except (cbor2.CBORError, InvalidEvent, ValueError, OverflowError):
@@ -302,11 +324,11 @@ def _records(body: bytes, rows: Rows) -> list[bytes]:
     starts = {cast(bytes, row[0]) + _ISSUE_HEAD for row in rows}
     size = limits.EVENT_ID_BYTES + len(_ISSUE_HEAD)
     records: list[bytes] = []
-    for rest in body.split(_RECORD_HEAD)[1:]:
+    for rest in body.split(RECORD_HEAD)[1:]:
         if rest[:size] in starts:
-            records.append(_RECORD_HEAD + rest)
+            records.append(RECORD_HEAD + rest)
         else:
-            records[-1] += _RECORD_HEAD + rest
+            records[-1] += RECORD_HEAD + rest
     return records
 
 
@@ -320,7 +342,7 @@ def _sound_records(body: bytes, values: tuple[object, ...]) -> list[bytes] | Non
     records = _records(body, rows)
     if len(records) != len(rows):
         return None
-    blake2b = _hasher()
+    blake2b = hasher()
     start = _RECORD_HEAD_BYTES
     for row, record in zip(rows, records, strict=True):
         end = -_SIG_NULL_BYTES if row[-1] is None else -_SIG_BYTES
@@ -356,11 +378,11 @@ def _canonical_bytes(rows: Rows) -> int | None:
         return None
     fields = list(chain.from_iterable(payloads))
     return (
-        _head_bytes(len(rows))
+        head_bytes(len(rows))
         + _RECORD_BYTES * len(rows)
         + (1 + limits.EVENT_ID_BYTES) * len(known_parents)
         + sum([tag >= 24 for tag in tags])
-        + (len(cbor2.dumps(fields)) - _head_bytes(len(fields)))
+        + (len(cbor2.dumps(fields)) - head_bytes(len(fields)))
         + (_SIG_BYTES - _SIG_NULL_BYTES) * len(known_sigs)
     )
 
@@ -371,13 +393,13 @@ def _all_bytes(column: Sequence[object], size: int) -> bool:
     return set(map(len, cast(Sequence[bytes], column))) == {size}
 
 
-def _check_record(value: object, raw: bytes, blake2b: Hasher) -> Event:
+def check_record(value: object, raw: bytes, blake2b: Hasher) -> Event:
     """Return the event of a canonical record, or raise InvalidEvent with the first reason."""
     if type(value) is not tuple or len(value) != 8:
-        raise InvalidEvent("a record needs eight fields")
+        raise InvalidEvent(NOT_EIGHT)
     event_id, issue_id, actor_id, ts, parent, tag, payload, sig = value
     if type(event_id) is not bytes or len(event_id) != 32:
-        raise InvalidEvent("event_id is not 32 bytes")
+        raise InvalidEvent(NO_EVENT_ID)
     if type(issue_id) is not bytes or len(issue_id) != 16:
         raise InvalidEvent("issue_id is not 16 bytes")
     if type(actor_id) is not bytes or len(actor_id) != 16:
@@ -402,49 +424,15 @@ def _check_record(value: object, raw: bytes, blake2b: Hasher) -> Event:
     return tuple.__new__(Event, value)
 
 
-def _claimed_id(value: object) -> bytes | None:
-    first = value[0] if type(value) is tuple and value else None
-    return first if type(first) is bytes and len(first) == limits.EVENT_ID_BYTES else None
-
-
-def _decode_slowly(body: bytes, count: int) -> DecodedChunk:
-    """Decode record by record, so that one that is not canonical costs only itself."""
-    blake2b = _hasher()
-    records: list[tuple[Event, bytes]] = []
-    problems: list[Problem] = []
-    at = _item_head(body, 0)[2]
-    budget = [limits.CBOR_ITEMS_MAX]
-    if at != _head_bytes(count):
-        problems.append(Problem(None, _NOT_CANONICAL, None))
-    for index in range(count):
-        try:
-            end = _skip_item(body, at, budget)
-        except InvalidEvent as error:
-            problems.append(Problem(None, f"unreadable from record {index} on: {error}", None))
-            return DecodedChunk(records, problems)
-        raw, at = body[at:end], end
-        value: object = None
-        try:
-            value = unpack(raw)
-            if cbor2.dumps(value) != raw:
-                raise InvalidEvent(_NOT_CANONICAL)
-            records.append((_check_record(value, raw, blake2b), raw))
-        except InvalidEvent as error:
-            problems.append(Problem(index, str(error), _claimed_id(value)))
-    if at != len(body):
-        problems.append(Problem(None, f"{len(body) - at} bytes after the last record", None))
-    return DecodedChunk(records, problems)
-
-
-def _head_bytes(length: int) -> int:
-    """Size of the shortest head of a string or array of this length."""
+def head_bytes(length: int) -> int:
+    """Return the size of the shortest head of a string or array of this length."""
     for size, bound in ((1, 24), (2, 2**8), (3, 2**16)):
         if length < bound:
             return size
     return 5
 
 
-def _item_head(data: bytes, at: int) -> tuple[int, int, int]:
+def item_head(data: bytes, at: int) -> tuple[int, int, int]:
     """Return major type, argument and the position behind the head of the item at `at`."""
     if at >= len(data):
         raise InvalidEvent("cut short")
@@ -452,28 +440,12 @@ def _item_head(data: bytes, at: int) -> tuple[int, int, int]:
     if info < 24:
         return major, info, at + 1
     if info > 27:
-        raise InvalidEvent(_NOT_CANONICAL)
+        raise InvalidEvent(NOT_CANONICAL)
     end = at + 1 + (1 << (info - 24))
     return major, int.from_bytes(data[at + 1 : end], "big"), end
 
 
-def _skip_item(data: bytes, at: int, budget: list[int]) -> int:
-    """Return the position behind the item at `at`; `budget[0]` bounds the items walked."""
-    open_items = [1]
-    while open_items:
-        open_items[-1] -= 1
-        budget[0] -= 1
-        if budget[0] < 0:
-            raise InvalidEvent("too many items")
-        major, argument, at = _item_head(data, at)
-        if major in (2, 3):
-            at += argument
-        elif major in (4, 5, 6):
-            open_items.append(argument if major == 4 else 2 * argument if major == 5 else 1)
-        if at > len(data) or open_items[-1] > len(data):
-            raise InvalidEvent("cut short")
-        if len(open_items) > limits.CBOR_DEPTH_WALKED_MAX:
-            raise InvalidEvent("nested too deep")
-        while open_items and not open_items[-1]:
-            open_items.pop()
-    return at
+def _decode_slowly(body: bytes, count: int) -> DecodedChunk:
+    from grit.core.walk import decode_slowly
+
+    return decode_slowly(body, count)

@@ -35,6 +35,11 @@ CBOR_DEPTH_WALKED_MAX: Final = 1_000
 """Deeper nesting than this makes the rest of a chunk unreadable, not only its own record."""
 CBOR_ITEMS_MAX: Final = 1_000_000
 """Items that the slow reading of a damaged or large chunk walks before it gives up."""
+PROBLEMS_LISTED_MAX: Final = 16
+"""Records of one chunk that are set aside one by one; more are counted by their reason."""
+PROBLEM_REASONS_MAX: Final = 16
+ASIDES_MAX: Final = 10_001
+"""Chunks with something set aside that the view keeps: one more than a snapshot may name."""
 RECORD_BYTES_MIN: Final = 74
 """The smallest record: header, three ids, time, null parent, kind, empty payload, no signature."""
 TREE_DEPTH_MAX: Final = 8

@@ -337,7 +337,7 @@ def _apply(
             records += chunk.records
             problems += ((oid, problem) for problem in chunk.problems)
             progress.advance(len(chunk.records))
-            if len(records) >= BATCH_EVENTS:
+            if len(records) + len(problems) >= BATCH_EVENTS:
                 judge.begin(records, verified=verified)
                 writer.apply(records, old, problems)
                 records, problems = [], []

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from grit.core.codec import decode_chunk
+from grit.core.codec import OTHER_REASONS, decode_chunk
 from grit.core.dependencies import edges_of, topological_order
 from grit.core.errors import GitFailed, IoFailed, WalDamaged
 from grit.core.events import (
@@ -39,7 +39,6 @@ SUSPECTS_MAX: Final = 10_000
 """Events or parents that one second reading looks at."""
 REASONS_MAX: Final = 100
 """Different reasons that are told apart; the rest count as one."""
-_OTHER_REASONS: Final = "other reasons"
 _SHORT: Final = 8
 _RANKS: Final = ("valid", "invalid", "unknown_key", "stripped", "none")
 """What is known of a signature; of several copies of an event the first in this order counts."""
@@ -55,9 +54,9 @@ class Tally:
         self.count = 0
         self.examples: list[str] = []
 
-    def add(self, example: str) -> None:
-        """Count one more."""
-        self.count += 1
+    def add(self, example: str, count: int = 1) -> None:
+        """Count one more, or several of which this is the first."""
+        self.count += count
         if len(self.examples) < EXAMPLES_MAX and example not in self.examples:
             self.examples.append(example)
 
@@ -213,9 +212,10 @@ class _Surveyor:
             self._seen_problems.add(place)
         where = f"chunk {blob.oid[:12]}"
         if problem.position is not None:
-            self._set_aside += 1
+            self._set_aside += problem.record_count
             claimed = f" ({_short(problem.event_id)})" if problem.event_id else ""
-            _tally(self._records, problem.reason, f"{where} record {problem.position}{claimed}")
+            record = f"{where} record {problem.position}{claimed}"
+            _tally(self._records, problem.reason, record, problem.record_count)
         elif blob.data is None and problem.reason.endswith("missing or broken"):
             self._damaged.add(problem.reason.removesuffix(" is missing or broken"))
         else:
@@ -346,10 +346,10 @@ class _Surveyor:
         return topological_order(dict.fromkeys(sorted(ends), 0), edges).cycles
 
 
-def _tally(tallies: Tallies, reason: str, example: str) -> None:
+def _tally(tallies: Tallies, reason: str, example: str, count: int = 1) -> None:
     if reason not in tallies and len(tallies) >= REASONS_MAX:
-        reason = _OTHER_REASONS
-    tallies.setdefault(reason, Tally()).add(example)
+        reason = OTHER_REASONS
+    tallies.setdefault(reason, Tally()).add(example, count)
 
 
 def _number(event_id: bytes) -> int:

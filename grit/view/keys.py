@@ -12,7 +12,7 @@ INDEX       tag term 00 state(1) order(8) issue_id(16)      empty
 JOURNAL     number(8)                                       commit id and raw objects
 META        (nothing)                                       crc, head and totals
 ORDER       issue_id(16) ts(8) actor(16) event_id(32)       seq(8)
-ASIDE       blob oid, position(4)                           reason and claimed event_id
+ASIDE       readable(1) blob oid                            what was set aside first, and how much
 DOUBT       actor(16) event_id(32)                          issue_id(16) ts(8), status, signatures
 ISSUE       issue_id(16)                                    crc, summary and blocked flag
 STALE       issue_id(16)                                    empty: its words are not indexed yet

@@ -68,6 +68,9 @@ class Stats(NamedTuple):
     unknown_count: int
     """Events of kinds that this version does not know."""
     aside_count: int
+    """Records and chunks that were set aside, in at most ASIDES_MAX chunks."""
+    aside_more: bool
+    """There are more such chunks."""
     held_count: int
     """Events that the policy for signatures holds back."""
     stale_count: int
@@ -123,7 +126,7 @@ class ViewReader:
                 states[keys.DELETED_OPEN] + states[keys.DELETED_CLOSED],
                 _rows_of(txn, keys.ACTOR),
                 meta.unknown_count,
-                _rows_of(txn, keys.ASIDE),
+                *_aside_totals(txn),
                 _rows_of(txn, keys.HELD),
                 _rows_of(txn, keys.STALE),
             )
@@ -276,11 +279,11 @@ class ViewReader:
         return list(found.items())
 
     def asides(self) -> list[Aside]:
-        """Return what was set aside while the log was read."""
-        from grit.view import streams
+        """Return the chunks of which something was set aside, ASIDES_MAX at most."""
+        from grit.view import asides
 
         with self._database.reading() as txn:
-            return [Aside(*row) for row in streams.asides(txn)]
+            return asides.listed(txn)
 
     def page(
         self,
@@ -343,6 +346,14 @@ class ViewReader:
         from grit.view import streams
 
         return streams.journal(self._database)
+
+
+def _aside_totals(txn: Txn) -> tuple[int, bool]:
+    if next(scan(txn, keys.ASIDE), None) is None:
+        return 0, False
+    from grit.view import asides
+
+    return sum(aside.record_count for aside in asides.listed(txn)), asides.has_more(txn)
 
 
 def _rows_of(txn: Txn, table: bytes) -> int:

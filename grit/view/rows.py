@@ -63,13 +63,15 @@ class Meta(NamedTuple):
 
 
 class Aside(NamedTuple):
-    """Something of the log that was set aside."""
+    """A chunk of the log of which something was set aside: the first of it."""
 
     blob: str
     position: int | None
     """Index of the record within the chunk; None when the whole chunk is meant."""
     reason: str
     event_id: bytes | None
+    record_count: int
+    """How much of the chunk was set aside: records, and the chunk itself."""
 
 
 def seal(data: bytes) -> bytes:

@@ -10,7 +10,7 @@ from grit.core.errors import InvalidEvent
 from grit.core.events import Event
 from grit.core.ids import IssueId
 from grit.core.issue import Summary
-from grit.view import keys
+from grit.view import asides, keys
 from grit.view.database import Database, Txn
 from grit.view.rows import decode_row, get_meta, get_record, scan, unseal
 from grit.view.trust import ViewDoubt
@@ -36,7 +36,7 @@ class Frozen(NamedTuple):
     records: Iterator[bytes]
     """Every stored event, in the order in which they came."""
     asides: frozenset[str]
-    """The blobs in which something was set aside."""
+    """The blobs in which something was set aside, ASIDES_MAX at most."""
 
 
 def portions(
@@ -150,16 +150,8 @@ def frozen(txn: Txn) -> Frozen:
     return Frozen(
         get_meta(txn).head,
         (unseal(value) for _, value in scan(txn, keys.EVENT)),
-        frozenset(aside[0] for aside in asides(txn)),
+        frozenset(aside.blob for aside in asides.listed(txn)),
     )
-
-
-def asides(txn: Txn) -> list[tuple[str, int | None, str, bytes | None]]:
-    """Return blob, position, reason and event id of what was set aside."""
-    return [
-        cast(tuple[str, int | None, str, bytes | None], unpack(value))
-        for _, value in scan(txn, keys.ASIDE)
-    ]
 
 
 def journal(database: Database) -> Iterator[JournalEntry]:

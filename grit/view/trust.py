@@ -11,7 +11,7 @@ from zlib import crc32
 
 from grit.files.private import Opened
 
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 """Version of all byte layouts of the view; another one is rebuilt."""
 
 Reason = Literal["absent", "schema", "changed", "damaged", "refused"]

@@ -159,15 +159,16 @@ class Writer:
     ) -> Applied:
         """Add events, in any order, known or not, and move the head, in one transaction.
 
-        `problems` pairs a blob's id with what was set aside in it. Of two copies of one event the
-        signed one stays, and among signed ones the valid one.
+        `problems` pairs a blob's id with what was set aside in it, all of a blob at once. Of two
+        copies of one event the signed one stays, and among signed ones the valid one.
         Raises IoFailed when the disk is full, ViewDoubt when the view is damaged.
         """
 
         def work(txn: Txn) -> Applied:
             return _apply(txn, records, head, problems, journal, self._judge, self._unwritten)
 
-        need_bytes = sum([len(record) for _, record in records]) + _ROW_BYTES * len(records)
+        rows = len(records) + len(problems)
+        need_bytes = sum([len(record) for _, record in records]) + _ROW_BYTES * rows
         # A collection in the middle of a bulk walks everything that was decoded: a third of it.
         pause = len(records) > _BULK_EVENTS and gc.isenabled()
         if pause:
@@ -222,9 +223,10 @@ def _apply(
     txn.cursor().putmulti(stale)
     unknown_count = _note_actors(txn, stored, standing)
     event_count = len(stored.fresh)
-    for blob, (position, reason, event_id) in problems:
-        place = b"\xff\xff\xff\xff" if position is None else position.to_bytes(4, "big")
-        txn.put(keys.ASIDE + blob.encode() + place, pack((blob, position, reason, event_id)))
+    if problems:
+        from grit.view import asides
+
+        asides.note(txn, problems)
     meta = meta._replace(
         head=head,
         next_seq=meta.next_seq + event_count,

@@ -145,8 +145,8 @@ def test_problems_are_kept_once(database: Database) -> None:
             writer.apply((), "head", problems)
     found = ViewReader(database).asides()
     assert [tuple(one) for one in found] == [
-        ("b" * 40, 3, "bad", None),
-        ("c" * 40, None, "worse", b"e" * 32),
+        ("b" * 40, 3, "bad", None, 1),
+        ("c" * 40, None, "worse", b"e" * 32, 1),
     ]
 
 
