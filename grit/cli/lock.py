@@ -11,7 +11,7 @@ from grit.cli.main import LazyGroup
 from grit.core.errors import InvalidArgs
 from grit.core.escape import escape
 from grit.core.lease import Holder, Lease
-from grit.core.limits import CLAIM_MS_DEFAULT, LEASE_MS_DEFAULT
+from grit.core.limits import CLAIM_MS_DEFAULT, LEASE_MS_DEFAULT, LOCKS_NAMED_MAX
 from grit.services import leases
 
 if TYPE_CHECKING:
@@ -153,9 +153,11 @@ def status(run: Context, resource: str | None, all_: bool, remote: bool, local: 
                 "this_session": mine,
             }
         )
-    for lock in found.malformed:
+    for lock in found.malformed[:LOCKS_NAMED_MAX]:
         where = f" of {lock.remote}" if lock.remote else ""
         run.notice(f"{lock.ref}{where} blocks nobody: {lock.problem}")
+    if len(found.malformed) > LOCKS_NAMED_MAX:
+        run.notice(f"{len(found.malformed) - LOCKS_NAMED_MAX} more lock refs block nobody")
 
     def lines() -> list[str]:
         from tabulate import tabulate
@@ -174,7 +176,7 @@ def status(run: Context, resource: str | None, all_: bool, remote: bool, local: 
         heads = ("", "resource", "holder", "state", "ends (UTC)", "fence")
         text = str(tabulate(table, heads, "plain", disable_numparse=True))
         none = "Nothing is leased." if remote else "Nothing is leased, as far as this clone knows."
-        return [line.rstrip() for line in text.splitlines()] if rows else [none]
+        return [line.rstrip() for line in text.split("\n")] if rows else [none]
 
     run.show({"locks": rows}, lines)
 

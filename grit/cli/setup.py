@@ -152,7 +152,7 @@ def _actor_lines(rows: list[dict[str, object]]) -> list[str]:
         for row in rows
     ]
     heads = ("", "id", "label", "signs", "key", *(("trust",) if judged else ()))
-    return str(tabulate(table, heads, "plain", disable_numparse=True)).splitlines()
+    return str(tabulate(table, heads, "plain", disable_numparse=True)).split("\n")
 
 
 def _trust_word(row: dict[str, object]) -> str:

@@ -60,7 +60,7 @@ def _table(rows: Sequence[Listed]) -> list[str]:
         )
     heads = ("snapshot", "at", "made (UTC)", "events", "head", "status")
     align = ("left", "left", "left", "right", "left", "left")
-    return str(tabulate(cells, heads, "plain", disable_numparse=True, colalign=align)).splitlines()
+    return str(tabulate(cells, heads, "plain", disable_numparse=True, colalign=align)).split("\n")
 
 
 @click.command(cls=GritCommand, name="create")

@@ -251,8 +251,8 @@ def encode_lock(lease: Lease) -> bytes:
     return json.dumps(values, indent=2).encode() + b"\n"
 
 
-def parse_lock(data: bytes, lock_name: str) -> Lease:
-    """Return the lease that a ref of that name holds.
+def parse_lock(data: bytes, lock_name: str | None = None) -> Lease:
+    """Return the lease that a ref of that name, or of the right one, holds.
 
     Raises InvalidLease, with the reason, for whatever an implementation would not have written.
     """
@@ -271,7 +271,7 @@ def parse_lock(data: bytes, lock_name: str) -> Lease:
     if claimed is not None and not (isinstance(claimed, str) and _is_line(claimed)):
         raise InvalidLease("claimed is not a name")
     resource = _stored_resource(values.get("resource"))
-    if resource.lock_name != lock_name:
+    if lock_name is not None and resource.lock_name != lock_name:
         raise InvalidLease("the resource belongs to another ref")
     return Lease(
         resource, ActorId(bytes.fromhex(owner)), nonce, expires_ms, fence, claimed, _extra(values)

@@ -140,6 +140,15 @@ RESOURCE_CHARS_MAX: Final = 1_024
 CLAIMED_CHARS_MAX: Final = LABEL_CHARS_MAX
 FENCE_MAX: Final = 2**53 - 1
 LOCK_BYTES_MAX: Final = 32 * 1024
+LOCK_OBJECT_BYTES_MAX: Final = 64 * 1024
+"""The commit of a lease and its tree: what is larger is none, and is not read."""
+LOCK_USUAL_BYTES: Final = 2 * 1024
+LOCKS_BYTES_MAX: Final = 16 * 1024 * 1024
+"""All lock.json together that are larger than usual; what goes beyond does not count."""
+LOCKS_NAMED_MAX: Final = 10
+"""Malformed lock refs that are named one by one; the rest are counted."""
+LOCKS_AT_ONCE: Final = 500
+"""Lock refs that are removed with one command."""
 
 SERVER_CHILDREN_MAX: Final = 16
 """Commands that a server runs at once; more wait for a short time, then run on their own."""
@@ -169,4 +178,10 @@ REF_BYTES_MAX: Final = 4_096
 PACKED_REFS_BYTES_MAX: Final = 256 * 1024 * 1024
 """A few million refs; git itself has no bound."""
 SHALLOW_BYTES_MAX: Final = 16 * 1024 * 1024
-GIT_CONFIG_BYTES_MAX: Final = 16 * 1024 * 1024
+GIT_CONFIG_BYTES_MAX: Final = 4 * 1024 * 1024
+GIT_SETTINGS_BYTES_MAX: Final = 16 * 1024 * 1024
+"""All that git has for its configuration, in which each value repeats its section."""
+GIT_OUTPUT_BYTES_MAX: Final = 32 * 1024 * 1024
+"""What one git command prints that is heard to its end; a ref takes about 100 bytes."""
+GIT_WORDS_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Complaints of one git command; those beyond are dropped."""

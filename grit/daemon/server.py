@@ -203,7 +203,7 @@ class Server:
             text = os.read(self._reports, 1 << 16).decode()
         except BlockingIOError:
             return
-        for line in text.splitlines():
+        for line in text.split("\n")[:-1]:
             what, pid, spent_us = line.split()
             if what == child.ACCEPTED:
                 self._last_command = time.monotonic()

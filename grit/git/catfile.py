@@ -41,16 +41,21 @@ Answer = tuple[Item, str, bytes, Problem]
 
 
 def read_ahead(
-    repository: Repository, following: Callable[[int], Sequence[Item]], bytes_max: int
+    repository: Repository,
+    following: Callable[[int], Sequence[Item]],
+    bytes_max: int,
+    *,
+    sizes_first: bool = False,
 ) -> Iterator[Answer]:
     """Yield the objects that `following` wants, in that order, from one git process.
 
     It gives at most so many as it is asked for, ahead of the answers; nothing means that it wants
-    nothing until an answer was looked at, or at all. What is larger than `bytes_max` is not read.
+    nothing until an answer was looked at, or at all. What is larger than `bytes_max` is not read,
+    and with `sizes_first` not even unpacked by git, which happens once without it.
     Raises GitFailed, IoFailed.
     """
     asked: deque[Item] = deque()
-    reader = _AheadReader(repository, bytes_max)
+    reader = _AheadReader(repository, bytes_max, CatFile(repository) if sizes_first else None)
     try:
         while True:
             if len(asked) <= reader.ahead // 2:
@@ -120,14 +125,14 @@ def _headers(source: IO[bytes], size: int, new_hash: HashFunction) -> tuple[byte
 class _AheadReader:
     """A `git cat-file` with questions that it has not answered yet."""
 
-    def __init__(self, repository: Repository, bytes_max: int) -> None:
+    def __init__(self, repository: Repository, bytes_max: int, sizes: "CatFile | None") -> None:
         self.ahead = _AHEAD_MIN
         self._repository = repository
         self._bytes_max = bytes_max
         self._new_hash = hash_function(repository.object_format)
         self._process: Popen[bytes] | None = None
         self._source: IO[bytes] = BytesIO()
-        self._sizes: CatFile | None = None
+        self._sizes = sizes
         """Asked for each size once one was too large: to stop git in one costs a process."""
         self._too_large: dict[str, str] = {}
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
+from grit.core.limits import GIT_SETTINGS_BYTES_MAX
 from grit.git.process import output, run
 from grit.git.repository import Repository
 
@@ -129,7 +130,7 @@ def load_git_config(repository: Repository, environ: Mapping[str, str] | None = 
     kept = remembered
     if kept is not None and kept.config is not None and environ and kept.holds(repository, environ):
         return kept.config
-    listed = output(repository.git_dir, "config", "--list", "-z")
+    listed = _listed(repository)
     return _collect(listed.decode(errors="surrogateescape").split("\0"))
 
 
@@ -188,7 +189,13 @@ def remember(repository: Repository, environ: Mapping[str, str]) -> Remembered |
 
 
 def _list_with_origins(repository: Repository) -> bytes:
-    return output(repository.git_dir, "config", "--list", "-z", "--show-origin")
+    return _listed(repository, "--show-origin")
+
+
+def _listed(repository: Repository, *words: str) -> bytes:
+    return output(
+        repository.git_dir, "config", "--list", "-z", *words, bytes_max=GIT_SETTINGS_BYTES_MAX
+    )
 
 
 def _are_settled(stamps: Mapping[str, tuple[int, ...] | None], settled_ns: int) -> bool:
@@ -217,12 +224,12 @@ def _included(words: Sequence[str], home: str) -> list[str] | None:
 
 
 def _collect(items: Iterable[str]) -> GitConfig:
-    values: dict[str, tuple[str, ...]] = {}
+    values: dict[str, list[str]] = {}
     for item in items:
         key, newline, value = item.partition("\n")
         if key:
-            values[key] = (*values.get(key, ()), value if newline else "true")
-    return GitConfig(values)
+            values.setdefault(key, []).append(value if newline else "true")
+    return GitConfig({key: tuple(found) for key, found in values.items()})
 
 
 def _asked(environ: Mapping[str, str]) -> dict[str, str]:

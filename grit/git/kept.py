@@ -196,7 +196,7 @@ def _is_loose(repository: Repository, oid: str) -> bool:
 
 def _packed(repository: Repository, oids: Iterable[str]) -> Iterator[str]:
     """Yield those that git has; when it cannot be asked, none: a second copy does no harm."""
-    from grit.git.process import run
+    from grit.git.process import run, text_lines
 
     if repository.promisor is not None:
         return  # to ask there is to fetch
@@ -205,7 +205,7 @@ def _packed(repository: Repository, oids: Iterable[str]) -> Iterator[str]:
         said = run(repository.git_dir, "cat-file", _CHECK, stdin=asked)
     except (GitFailed, IoFailed):
         return
-    for line in said.stdout.decode(errors="replace").splitlines():
+    for line in text_lines(said.stdout):
         oid, _, kind = line.partition(" ")
         if kind.encode() in _KINDS:
             yield oid

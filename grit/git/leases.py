@@ -1,18 +1,26 @@
 """Lock refs: leases as commits behind refs, here and as recorded from remotes (spec/leases.md)."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, InvalidLease, WalDamaged
 from grit.core.lease import LOCK_NAME_CHARS, Lease, encode_lock, parse_lock
-from grit.core.limits import LABEL_CHARS_MAX
-from grit.git.catfile import CatFile, read_small
+from grit.core.limits import (
+    LABEL_CHARS_MAX,
+    LOCK_BYTES_MAX,
+    LOCK_OBJECT_BYTES_MAX,
+    LOCK_USUAL_BYTES,
+    LOCKS_BYTES_MAX,
+)
+from grit.git.catfile import Item, read_ahead
 from grit.git.log_reader import absent_objects
-from grit.git.objects import commit_links, tree_entries
+from grit.git.objects import commit_links, read_loose, tree_entries
 from grit.git.pitfalls import look_below
-from grit.git.process import run
-from grit.git.refs import lies, read_ref, remove_ref, swap_ref
+from grit.git.process import run, text_lines
+from grit.git.refs import lies, read_ref, remove_refs, swap_ref
 from grit.git.refs import set_aside as set_ref_aside
 from grit.git.repository import Repository
 from grit.git.tracking import tracking_ref
@@ -20,9 +28,13 @@ from grit.git.wal import Wal
 
 LOCK_FILE: Final = "lock.json"
 _NAME: Final = re.compile(rf"[0-9a-f]{{{LOCK_NAME_CHARS}}}")
-_REF_IN_WORDS: Final = re.compile(r"refs/[^\s'\"]+")
-_PERSON: Final = re.compile(rb"author ([^<\n]*?) ?<", re.MULTILINE)
+_REF_IN_WORDS: Final = re.compile(rb"refs/[^\s'\"]+")
+_PERSON: Final = re.compile(rb"^author ([^<\n]*)<", re.MULTILINE)
 _CHANGED: Final = re.compile(rb"^committer [^\n]*> ([0-9]{1,12}) ", re.MULTILINE)
+
+
+_Object = tuple[str, str, bytes, str]
+"""Id, kind, content, and what keeps it from being read."""
 
 
 class LockRef(NamedTuple):
@@ -71,23 +83,22 @@ def _listed(wal: Wal) -> list[LockRef]:
     if done.status != 0:
         raise GitFailed(f"git cannot list the lock refs: {done.reason}")
     # Broken refs are not listed; git only complains about them, in the user's language.
-    for name in _REF_IN_WORDS.findall(done.stderr.decode(errors="replace")):
-        found[name] = ("", "the ref cannot be read")
-    for line in done.stdout.decode(errors="replace").splitlines():
+    for word in _REF_IN_WORDS.findall(done.stderr):
+        found[os.fsdecode(word)] = ("", "the ref cannot be read")
+    for line in text_lines(done.stdout):
         name, oid, target = line.split(" ", 2)
         found[name] = ("", f"it is a symbolic ref to {target}") if target else (oid, "")
-    locks = []
-    with CatFile(repository) as objects:
-        for name, (oid, problem) in sorted(found.items()):
-            place = _place(name, folder, recorded)
-            if place is None:
-                continue
-            ref, remote = place
-            if problem:
-                locks.append(LockRef(ref, remote, None, None, problem, broken=True))
-            else:
-                locks.append(_read_lock(repository, objects, ref, remote, oid))
-    return locks
+    places = [
+        (place, oid, problem)
+        for name, (oid, problem) in sorted(found.items())
+        if (place := _place(name, folder, recorded)) is not None
+    ]
+    reading = _Reading(repository)
+    reading.read(oid for _, oid, problem in places if not problem)
+    return [
+        LockRef(*place, None, None, problem, broken=True) if problem else reading.lock(*place, oid)
+        for place, oid, problem in places
+    ]
 
 
 def newest(wal: Wal, locks: list[LockRef]) -> list[LockRef]:
@@ -152,9 +163,9 @@ def move_lock(wal: Wal, ref: str, old: str | None, new: str, notices: list[str])
     return moved
 
 
-def remove_lock(wal: Wal, ref: str, old: str) -> bool:
-    """Remove a lock ref; False when it stands elsewhere than at `old`, or git refuses."""
-    return remove_ref(wal.repository, ref, old)
+def remove_locks(wal: Wal, refs: Mapping[str, str]) -> list[str]:
+    """Remove lock refs that stand where it says; return those that are gone."""
+    return remove_refs(wal.repository, refs)
 
 
 def set_aside(wal: Wal, ref: str, now_ms: int) -> str | None:
@@ -183,49 +194,114 @@ def _place(name: str, folder: str, recorded: str) -> tuple[str, str | None] | No
     return None
 
 
-def _read_lock(
-    repository: Repository, objects: CatFile, ref: str, remote: str | None, oid: str
-) -> LockRef:
-    name = ref.rpartition("/")[2]
-    commit = _read(repository, objects, oid, "commit")
-    if commit is None:
-        missing = objects.header(oid) is None
-        problem = "the object that it names is missing" if missing else "it names no commit"
-        return LockRef(ref, remote, oid, None, problem, broken=missing)
-    person = _PERSON.search(commit)
-    changed = _CHANGED.search(commit)
-    lock = LockRef(
-        ref,
-        remote,
-        oid,
-        None,
-        person=person[1].decode(errors="replace")[:LABEL_CHARS_MAX] if person else "",
-        changed_ms=int(changed[1]) * 1000 if changed else 0,
-    )
-    if not _NAME.fullmatch(name) or ref.count("/") != 3:
-        return lock._replace(problem="its name is none of a lock")
-    content = _content(repository, objects, commit)
-    if content is None:
+class _Reading:
+    """Reads what many lock refs name: each object once at most, and none that is too large."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._commits: dict[str, _Commit | str] = {}
+        """By id; words: why it is none."""
+        self._blobs: dict[str, str | None] = {}
+        """By the id of a tree: the lock.json in it."""
+        self._leases: dict[str, Lease | str] = {}
+        """By the id of a blob; words: why it is none."""
+        self._missing: set[str] = set()
+        self._large_bytes = 0
+
+    def read(self, commits: Iterable[str]) -> None:
+        """Read these commits and what they hold."""
+        for oid, kind, content, problem in self._objects(commits, LOCK_OBJECT_BYTES_MAX):
+            self._commits[oid] = _commit(kind, content, problem, self._repository.object_format)
+        known = [one.tree for one in self._commits.values() if isinstance(one, _Commit)]
+        for oid, kind, content, _ in self._objects(known, LOCK_OBJECT_BYTES_MAX):
+            self._blobs[oid] = self._blob(content if kind == "tree" else b"")
+        blobs = filter(None, self._blobs.values())
+        for oid, kind, content, problem in self._objects(blobs, LOCK_BYTES_MAX):
+            if problem == "too large":
+                self._leases[oid] = f"{LOCK_FILE} has over {LOCK_BYTES_MAX} bytes"
+            elif kind == "blob" and not problem:
+                self._leases[oid] = self._lease(content)
+
+    def lock(self, ref: str, remote: str | None, oid: str) -> LockRef:
+        """Return the lock ref that names a commit which was read."""
+        commit = self._commits[oid]
+        if isinstance(commit, str):
+            return LockRef(ref, remote, oid, None, commit, broken=oid in self._missing)
+        lock = LockRef(ref, remote, oid, None, person=commit.person, changed_ms=commit.changed_ms)
+        name = ref.rpartition("/")[2]
+        if not _NAME.fullmatch(name) or ref.count("/") != 3:
+            return lock._replace(problem="its name is none of a lock")
+        blob = self._blobs.get(commit.tree)
+        if not self._missing.isdisjoint((commit.tree, blob)):
+            self._check_fetched(ref, oid)
+        lease = self._leases.get(blob or "", f"its commit holds no {LOCK_FILE}")
+        if isinstance(lease, str):
+            return lock._replace(problem=lease)
+        if lease.resource.lock_name != name:
+            return lock._replace(problem="the resource belongs to another ref")
+        return lock._replace(lease=lease)
+
+    def _objects(self, oids: Iterable[str], bytes_max: int) -> Iterator[_Object]:
+        packed: list[Item] = []
+        for oid in dict.fromkeys(oids):
+            found = read_loose(self._repository, oid, bytes_max)
+            if found is None:
+                packed.append((oid, None))
+            else:
+                yield oid, *found, ""
+        if not packed:
+            return
+        rest = iter(packed)
+        answers = read_ahead(
+            self._repository, lambda count: [*islice(rest, count)], bytes_max, sizes_first=True
+        )
+        for (oid, _), kind, content, problem in answers:
+            if problem in ("missing", "broken"):
+                self._missing.add(oid)
+            yield oid, kind, content, problem
+
+    def _blob(self, tree: bytes) -> str | None:
+        for entry in tree_entries(tree, self._repository.object_format) or ():
+            if entry.name == LOCK_FILE.encode() and entry.is_file:
+                return entry.oid
+        return None
+
+    def _lease(self, content: bytes) -> Lease | str:
+        if len(content) > LOCK_USUAL_BYTES:
+            self._large_bytes += len(content)
+            if self._large_bytes > LOCKS_BYTES_MAX:
+                return f"its {LOCK_FILE} is large, like too many others"
+        try:
+            return parse_lock(content)
+        except InvalidLease as reason:
+            return str(reason)
+
+    def _check_fetched(self, ref: str, oid: str) -> None:
+        repository = self._repository
         if repository.promisor is not None and absent_objects(repository, [oid], walk=False):
             raise GitFailed(
                 f"this partial clone lacks what {ref} holds; 'grit lock status --remote' fetches it"
             )
-        return lock._replace(problem=f"its commit holds no {LOCK_FILE}")
-    try:
-        return lock._replace(lease=parse_lock(content, name))
-    except InvalidLease as reason:
-        return lock._replace(problem=str(reason))
 
 
-def _content(repository: Repository, objects: CatFile, commit: bytes) -> bytes | None:
-    tree = _read(repository, objects, commit_links(commit, repository.object_format)[0], "tree")
-    for entry in tree_entries(tree or b"", repository.object_format) or ():
-        if entry.name == LOCK_FILE.encode() and entry.is_file:
-            return _read(repository, objects, entry.oid, "blob")
-    return None
+class _Commit(NamedTuple):
+    tree: str
+    person: str
+    changed_ms: int
 
 
-def _read(repository: Repository, objects: CatFile, oid: str, kind: str) -> bytes | None:
-    """Return the object's content; None when it is missing, broken, too large or another kind."""
-    found = read_small(repository, objects, oid) if oid else None
-    return found[1] if found is not None and found[0] == kind else None
+def _commit(kind: str, content: bytes, problem: str, object_format: str) -> _Commit | str:
+    """Return what a commit says, or why it is none."""
+    if problem == "missing" or (problem == "broken" and not kind):
+        return "the object that it names is missing"
+    if problem == "too large":
+        return f"the object that it names has over {LOCK_OBJECT_BYTES_MAX} bytes"
+    if kind != "commit" or problem:
+        return "it names no commit"
+    headers = content.partition(b"\n\n")[0]
+    person, changed = _PERSON.search(headers), _CHANGED.search(headers)
+    return _Commit(
+        commit_links(content, object_format)[0],
+        person[1].strip().decode(errors="replace")[:LABEL_CHARS_MAX] if person else "",
+        int(changed[1]) * 1000 if changed else 0,
+    )

@@ -6,6 +6,7 @@ Git proposes which commits there are and delivers objects; what a log holds is d
 from binascii import unhexlify
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import IO, Final
 
@@ -18,7 +19,7 @@ from grit.git.dialects import ATTACHMENTS
 from grit.git.log_tree import list_tree, only_chunk
 from grit.git.loose_tail import read_loose_tail
 from grit.git.objects import commit_ids, commit_links, tree_entries
-from grit.git.process import run, start
+from grit.git.process import start
 from grit.git.repository import Repository
 
 _ATTACHMENTS: Final = ATTACHMENTS.encode()
@@ -304,12 +305,21 @@ def absent_objects(
     `old`: what it needs is there. Without `walk` their ancestors do not count. Below a tree that
     is absent nothing more is known; nothing is fetched. Empty where a commit is absent.
     """
+    import subprocess
+
     words = (*(() if walk else ("--no-walk",)), "--stdin")
     commits = [*heads, *(() if old is None else (f"^{old}",)), ""]
     arguments = ("rev-list", "--objects", "--missing=print", *words)
-    done = run(repository.git_dir, *arguments, stdin="\n".join(commits).encode())
-    lines = done.stdout.split(b"\n") if done.status == 0 else []
-    return [line[1:].decode() for line in lines if line.startswith(b"?")]
+    # It names every object of the log: only those that are absent are kept.
+    listing = start(repository.git_dir, *arguments, stdin=subprocess.PIPE)
+    try:
+        assert listing.stdin is not None and listing.stdout is not None
+        with suppress(BrokenPipeError), listing.stdin as asked:
+            asked.write("\n".join(commits).encode())
+        absent = [line[1:-1].decode() for line in listing.stdout if line.startswith(b"?")]
+        return absent if listing.wait() == 0 else []
+    finally:
+        stop(listing)
 
 
 def check_fetched(repository: Repository, head: str, old: str | None = None) -> None:

@@ -21,7 +21,6 @@ from grit.git.kept import Keeper
 from grit.git.repository import Repository
 
 _HEADER_BYTES_MAX: Final = 64
-_PACKED_BYTES_MAX: Final = 2 * CHUNK_BYTES_MAX
 _STORE_ATTEMPTS_MAX: Final = 32
 FILE: Final = 0o100000
 FOLDER: Final = 0o040000
@@ -184,25 +183,27 @@ def is_true(object_format: str, oid: str, kind: str, content: bytes) -> bool:
     return digest.hexdigest() == oid
 
 
-def read_loose(repository: Repository, oid: str) -> tuple[str, bytes] | None:
+def read_loose(
+    repository: Repository, oid: str, bytes_max: int = CHUNK_BYTES_MAX
+) -> tuple[str, bytes] | None:
     """Return (kind, content) of a loose object that is whole and within bounds, else None.
 
     None says only that git has to be asked.
     """
     try:
-        packed = read_plain(f"{repository.objects_dir}/{oid[:2]}/{oid[2:]}", _PACKED_BYTES_MAX)
+        packed = read_plain(f"{repository.objects_dir}/{oid[:2]}/{oid[2:]}", 2 * bytes_max)
     except OSError:
         return None
     inflate = zlib.decompressobj()
     try:
-        framed = inflate.decompress(packed, CHUNK_BYTES_MAX + _HEADER_BYTES_MAX)
+        framed = inflate.decompress(packed, bytes_max + _HEADER_BYTES_MAX)
     except zlib.error:
         return None
     if not inflate.eof or hash_of(repository.object_format, framed) != oid:
         return None
     header, nul, content = framed.partition(b"\0")
     kind, _, size = header.partition(b" ")
-    if not nul or size != b"%d" % len(content) or len(content) > CHUNK_BYTES_MAX:
+    if not nul or size != b"%d" % len(content) or len(content) > bytes_max:
         return None
     return kind.decode(errors="replace"), content
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
+from grit.core.limits import GIT_OUTPUT_BYTES_MAX, GIT_WORDS_BYTES_MAX
 from grit.git.pitfalls import look_out
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ _WITHOUT_OBJECTS: Final = frozenset({"config", "var", "ls-remote"})
 """Guarded commands that read no object; with ls-remote, only an address is asked for."""
 
 
+_PART_BYTES: Final = 1 << 16
+_PIPE_BYTES: Final = 512
+"""What every pipe takes at once where it takes anything."""
+
+
 class Finished(NamedTuple):
     """What a git command left behind."""
 
@@ -61,11 +67,20 @@ class Finished(NamedTuple):
     @property
     def reason(self) -> str:
         """Git's first complaint, without its `fatal:`; never empty."""
-        lines = self.stderr.decode(errors="replace").strip().splitlines()
-        if not lines:
+        lines = self.stderr.decode(errors="replace").strip().split("\n")
+        if lines == [""]:
             return f"git ended with status {self.status}"
         first = next((line for line in lines if not line.startswith("warning: ")), lines[0])
         return first.removeprefix("fatal: ").removeprefix("error: ")
+
+
+def text_lines(data: bytes) -> list[str]:
+    """Return the lines of what git printed: cut at LF alone, whatever else a name holds.
+
+    Bytes that are no UTF-8 stay what they are when the text is an argument again.
+    """
+    lines = data.decode(errors="surrogateescape").split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def run(
@@ -74,26 +89,87 @@ def run(
     stdin: bytes = b"",
     directory: str | None = None,
     environ: "Mapping[str, str] | None" = None,
+    bytes_max: int = GIT_OUTPUT_BYTES_MAX,
 ) -> Finished:
     """Run one guarded git command to its end and return its status and output.
 
-    Raises GitFailed when the program is missing, IoFailed when no process can be started.
+    Raises GitFailed when the program is missing, or prints more than `bytes_max`; IoFailed when no
+    process can be started.
     """
     from subprocess import PIPE
 
     process = _launch(git_dir, arguments, environ, stdin=PIPE, stderr=PIPE, directory=directory)
     with process:
         try:
-            stdout, stderr = process.communicate(stdin)
+            stdout, stderr = hear(process, f"git {arguments[0]}", bytes_max, stdin)
+            process.wait()
         except BaseException:
             process.kill()
             raise
     return Finished(process.returncode, stdout, stderr)
 
 
-def output(git_dir: str, *arguments: str, stdin: bytes = b"") -> bytes:
+def hear(
+    process: "Popen[bytes]",
+    what: str,
+    bytes_max: int,
+    stdin: bytes = b"",
+    timeout_s: float | None = None,
+) -> tuple[bytes, bytes]:
+    """Return what a process prints until it closes its output, and the first of its complaints.
+
+    Raises GitFailed for more than `bytes_max`, TimeoutExpired; the process still runs then.
+    """
+    import selectors
+    import time
+    from subprocess import TimeoutExpired
+
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    heard: dict[object, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    rest = memoryview(stdin)
+    with selectors.DefaultSelector() as waiting:
+        for stream in filter(None, (process.stdout, process.stderr)):
+            waiting.register(stream, selectors.EVENT_READ)
+        if process.stdin is not None and stdin:
+            waiting.register(process.stdin, selectors.EVENT_WRITE)
+        elif process.stdin is not None:
+            process.stdin.close()
+        while waiting.get_map():
+            ready = waiting.select(None if deadline is None else deadline - time.monotonic())
+            if not ready and deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutExpired(what, timeout_s or 0)
+            for key, _ in ready:
+                if key.fileobj is process.stdin:
+                    rest = _tell(key.fd, rest)
+                    if not rest:
+                        waiting.unregister(key.fileobj)
+                        process.stdin.close()
+                    continue
+                part = os.read(key.fd, _PART_BYTES)
+                if not part:
+                    waiting.unregister(key.fileobj)
+                said = heard[key.fileobj]
+                if key.fileobj is process.stderr:
+                    part = part[: max(0, GIT_WORDS_BYTES_MAX - len(said))]
+                elif len(said) + len(part) > bytes_max:
+                    raise GitFailed(f"{what} printed more than {bytes_max >> 20} MiB; it was ended")
+                said += part
+    return bytes(heard[process.stdout]), bytes(heard[process.stderr])
+
+
+def _tell(fd: int, rest: memoryview) -> memoryview:
+    """Write what a pipe takes at once; return the rest, none when nobody reads it."""
+    try:
+        return rest[os.write(fd, rest[:_PIPE_BYTES]) :]
+    except BrokenPipeError:
+        return rest[:0]
+
+
+def output(
+    git_dir: str, *arguments: str, stdin: bytes = b"", bytes_max: int = GIT_OUTPUT_BYTES_MAX
+) -> bytes:
     """Run one guarded git command and return what it printed; raises GitFailed when it fails."""
-    done = run(git_dir, *arguments, stdin=stdin)
+    done = run(git_dir, *arguments, stdin=stdin, bytes_max=bytes_max)
     if done.status != 0:
         raise GitFailed(f"git {arguments[0]} failed: {done.reason}", git_status=done.status)
     return done.stdout

@@ -6,6 +6,7 @@ the git program (spec/wal.md, The ref).
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -13,6 +14,7 @@ from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
 from grit.core.limits import (
     LOCK_STALE_MS,
     LOCK_WAIT_MS_MAX,
+    LOCKS_AT_ONCE,
     PACKED_REFS_BYTES_MAX,
     REF_BYTES_MAX,
 )
@@ -77,10 +79,10 @@ def refs_below(
     stamp = _packed_stamp(repository)
     if stamp and stamp != packed_seen:
         marker = b" " + prefix.encode()
-        for line in _packed(repository, prefix).splitlines():
+        for line in _packed(repository, prefix).split(b"\n"):
             oid, space, rest = line.partition(marker)
-            if space and rest and (named is None or rest.rpartition(b"/")[2] == named.encode()):
-                found[prefix + rest.decode(errors="replace")] = oid.decode(errors="replace")
+            if space and rest and (named is None or rest.rpartition(b"/")[2] == os.fsencode(named)):
+                found[prefix + os.fsdecode(rest)] = oid.decode(errors="replace")
     with suppress(OSError), _folder_of(repository, prefix).open() as folder:
         _collect_loose(folder, prefix, found, named)
     size = 64 if repository.object_format == "sha256" else 40
@@ -125,11 +127,11 @@ def _text(folder: Opened, name: str) -> str:
 
 
 def _below_with_git(repository: Repository, prefix: str) -> dict[str, str]:
-    from grit.git.process import output
+    from grit.git.process import output, text_lines
 
     form = "--format=%(objectname) %(refname)"
-    listed = output(repository.git_dir, "for-each-ref", form, prefix).decode(errors="replace")
-    return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
+    listed = text_lines(output(repository.git_dir, "for-each-ref", form, prefix))
+    return {name: oid for oid, _, name in (line.partition(" ") for line in listed)}
 
 
 def swap_ref(
@@ -173,6 +175,29 @@ def swap_ref(
     finally:
         lock.close()
     return True
+
+
+def remove_refs(repository: Repository, refs: Mapping[str, str]) -> list[str]:
+    """Remove refs that are not the log's, by name, where they stand so; return those that are gone.
+
+    Many go together, as long as none is in the way; those that are left one by one.
+    """
+    from grit.git.process import run
+
+    gone: list[str] = []
+    names = list(refs)
+    for start in range(0, len(names), LOCKS_AT_ONCE):
+        some = names[start : start + LOCKS_AT_ONCE]
+        try:
+            for name in some:
+                _open_folders(repository, name)
+            lines = b"".join(b"delete %b\0%b\0" % (os.fsencode(x), refs[x].encode()) for x in some)
+            words = ("update-ref", "--no-deref", "-z", "--stdin")
+            whole = len(some) > 1 and run(repository.git_dir, *words, stdin=lines).status == 0
+        except OSError:
+            whole = False
+        gone += [name for name in some if whole or remove_ref(repository, name, refs[name])]
+    return gone
 
 
 def remove_ref(repository: Repository, name: str, old: str) -> bool:
@@ -250,7 +275,7 @@ def _read_packed(repository: Repository, name: str) -> str | None:
         return None
     if not data.endswith(b"\n"):
         raise WalDamaged("packed-refs ends in the middle of a line; head unchanged", ref=name)
-    suffix = b" " + name.encode() + b"\n"
+    suffix = b" " + os.fsencode(name) + b"\n"
     at = data.find(suffix)
     if at < 0:
         return None
@@ -277,7 +302,7 @@ def _object_id(repository: Repository, name: str, data: bytes) -> str:
 
 def _check_free(repository: Repository, name: str) -> None:
     """Refuse a name below which packed refs live: git could not hold both."""
-    if f" {name}/".encode() in _packed(repository, name):
+    if os.fsencode(f" {name}/") in _packed(repository, name):
         raise WalDamaged(f"refs below {name}/ are in the way of the log", ref=name)
 
 
@@ -349,10 +374,10 @@ def _refused(name: str, what: str, error: OSError) -> IoFailed:
 
 
 def _read_with_git(repository: Repository, name: str) -> str | None:
-    from grit.git.process import output
+    from grit.git.process import output, text_lines
 
     form = "--format=%(refname) %(objectname) %(symref)"
-    for line in output(repository.git_dir, "for-each-ref", form, name).decode().splitlines():
+    for line in text_lines(output(repository.git_dir, "for-each-ref", form, name)):
         found, object_id, target = line.split(" ", 2)
         if found != name:
             continue

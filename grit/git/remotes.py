@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from grit.core.errors import GitFailed, InvalidArgs
 from grit.files.private import read_plain
 from grit.git.gitconfig import GitConfig
-from grit.git.process import run
+from grit.git.process import run, text_lines
 from grit.git.repository import Repository, is_git_directory
 from grit.git.tracking import tracking_ref
 
@@ -17,6 +17,7 @@ _PLAIN_NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
 _URL: Final = re.compile(rb"\turl = \S")
 _CONFIG_BYTES_MAX: Final = 1 << 20
 _AGREED: Final = "remotes"
+_COUNT_DIGITS_MAX: Final = 18
 
 
 def list_remotes(config: GitConfig) -> list[str]:
@@ -177,13 +178,14 @@ def load_agreed(repository: Repository) -> dict[str, Agreed]:
     """Return what each remote and this clone last agreed on, by tracking name."""
     try:
         with repository.private.open() as folder:
-            text = folder.read(_AGREED).decode(errors="replace")
+            data = folder.read(_AGREED)
     except OSError:
         return {}
+    lines = [line.split(" ", 2) for line in text_lines(data)]
     return {
         line[2]: Agreed(line[0], int(line[1]))
-        for line in map(str.split, text.splitlines())
-        if len(line) == 3 and line[1].isdecimal()
+        for line in lines
+        if len(line) == 3 and line[1].isdecimal() and len(line[1]) <= _COUNT_DIGITS_MAX
     }
 
 
@@ -198,4 +200,4 @@ def save_agreed(repository: Repository, tracking: str, agreed: Agreed) -> None:
     known[tracking] = agreed
     lines = (f"{one.head} {one.event_count} {name}\n" for name, one in known.items())
     with repository.private.open(make=True) as folder:
-        folder.replace(_AGREED, "".join(lines).encode(), sync=False)
+        folder.replace(_AGREED, "".join(lines).encode(errors="surrogateescape"), sync=False)

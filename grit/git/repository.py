@@ -327,7 +327,7 @@ def _parse_config_with_git(path: str) -> dict[str, str]:
 
 def _ask_git(directory: str, environ: Mapping[str, str]) -> Repository:
     from grit.git.pitfalls import look_ahead
-    from grit.git.process import run
+    from grit.git.process import run, text_lines
 
     look_ahead(directory, environ)
     try:
@@ -348,7 +348,7 @@ def _ask_git(directory: str, environ: Mapping[str, str]) -> Repository:
         )
     except IoFailed as error:
         raise GitFailed(f"cannot look into {directory}: {error.message}") from error
-    lines = done.stdout.decode(errors="surrogateescape").splitlines()
+    lines = text_lines(done.stdout)
     if done.status != 0 or len(lines) != 6:
         raise GitFailed(f"no usable git repository in {directory}: {_advice(done.stderr)}")
     git_dir, common_dir, objects_dir, bare, inside, object_format = lines
@@ -372,5 +372,5 @@ def _ask_git(directory: str, environ: Mapping[str, str]) -> Repository:
 
 def _advice(stderr: bytes) -> str:
     """Git's refusal on one line, with the way out that it names (safe.directory)."""
-    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
+    lines = [line.strip() for line in stderr.decode(errors="replace").split("\n")]
     return " ".join(line for line in lines if line).removeprefix("fatal: ")

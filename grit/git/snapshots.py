@@ -83,7 +83,7 @@ def list_snapshots(
     if not _any_ref(repository):
         return []
     from grit.git.pitfalls import look_below
-    from grit.git.process import output
+    from grit.git.process import output, text_lines
 
     look_below(repository.common_dir, SNAPSHOTS, TRACKED)
     listed = output(
@@ -94,7 +94,7 @@ def list_snapshots(
         f"{TRACKED}**/snapshots/*",
     )
     found: dict[str, list[str]] = {}
-    for line in listed.decode(errors="surrogateescape").splitlines():
+    for line in text_lines(listed):
         oid, _, ref = line.partition(" ")
         found.setdefault(oid, []).append(ref)
     known = sorted(

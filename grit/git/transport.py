@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
+from grit.core.limits import GIT_OUTPUT_BYTES_MAX
 from grit.core.progress import SILENT, ProgressReporter
-from grit.git.process import end_detached, start_talking
+from grit.git.process import end_detached, hear, start_talking, text_lines
 from grit.git.remotes import without_credentials
 from grit.git.repository import Repository
 
@@ -54,6 +55,7 @@ _GRACE_S: Final = 2.0
 _LOCKED: Final = ".lock': File exists"
 """Git's word for a lock that somebody holds, or a killed process left."""
 _LINE_BYTES_MAX: Final = 4_096
+_PART_BYTES: Final = 1 << 16
 _LINES_MAX: Final = 1_000
 """How many lines are kept while the other side talks: the last ones, since git ends the talk."""
 
@@ -230,7 +232,7 @@ def push(
         f"pushing to {without_credentials(remote)}",
         lambda: _locks(_folder(repository, remote), (update.ref for update in updates)),
     )
-    outcomes = dict(_outcome(line, talk.words) for line in talk.stdout.splitlines() if "\t" in line)
+    outcomes = dict(_outcome(line, talk.words) for line in talk.stdout.split("\n") if "\t" in line)
     words = talk.words or _silent_end(talk.status)
     done = talk.status == 0
     broken = not done and any(sign in words for sign in _BROKEN)
@@ -278,13 +280,18 @@ def remote_refs(
     arguments = ("ls-remote", "--quiet", "--", remote, *patterns)
     process = start_talking(repository, arguments, silent, detached=True)
     try:
-        stdout, stderr = process.communicate(timeout=timeout_s)
+        words = "git ls-remote"
+        stdout, stderr = hear(process, words, GIT_OUTPUT_BYTES_MAX, timeout_s=timeout_s)
+        process.wait(timeout_s)
     except TimeoutExpired:
         end_detached(process)
         return f"no answer within {timeout_s:.0f} s"
+    except BaseException:
+        end_detached(process)
+        raise
     if process.returncode != 0:
-        return _words(stderr.decode(errors="replace").splitlines()) or "git ls-remote failed"
-    refs = (line.partition("\t") for line in stdout.decode(errors="replace").splitlines())
+        return _words(stderr.decode(errors="replace").split("\n")) or "git ls-remote failed"
+    refs = (line.partition("\t") for line in text_lines(stdout))
     return {name: oid for oid, _, name in refs if name}
 
 
@@ -342,7 +349,7 @@ def _talk_once(
         _end(process)
         progress.done()
     missing = any(map(_MISSING.search, said))
-    return _Talk(status, stdout.decode(errors="replace"), _words(said), missing)
+    return _Talk(status, stdout.decode(errors="surrogateescape"), _words(said), missing)
 
 
 def _call(meanwhile: Callable[[], None], complaints: IO[bytes]) -> None:
@@ -361,7 +368,9 @@ def _hear_both(
 
     listener = threading.Thread(target=_listen, args=(complaints, said, progress), daemon=True)
     listener.start()
-    heard = reports.read()
+    heard = reports.read(GIT_OUTPUT_BYTES_MAX)
+    while reports.read(_PART_BYTES):
+        pass  # more than a line for each ref that was asked for
     listener.join()
     return heard
 

@@ -115,7 +115,8 @@ def _ask(workspace: Workspace, ref: str, remote: str) -> str | None:
     repository, environ = workspace.repository, workspace.ports.environ
     found = remote_refs(repository, remote, [ref], environ, REMOTE_ASKED_S_MAX)
     if isinstance(found, str):
-        raise GitFailed(f"{remote} could not be asked: {found.splitlines()[0]}")
+        first = found.partition("\n")[0]
+        raise GitFailed(f"{remote} could not be asked: {first}")
     return found.get(ref)
 
 
@@ -224,7 +225,7 @@ def check_snapshots(workspace: Workspace, ref: LogRef, view: ViewState) -> Check
     if not wrong:
         good = f"snapshots that hold what the log holds: {len(listed)}" if listed else "none"
         return Check("snapshots", "ok", good)
-    named = "; ".join(wrong[:_NAMED_MAX]) + ("; ..." if len(wrong) > _NAMED_MAX else "")
+    named = _named(wrong)
     plan = "nothing to do: they are not used, and the log is whole without them"
     return Check("snapshots", "warn", f"not used: {named}", plan)
 
@@ -246,7 +247,7 @@ def check_leases(workspace: Workspace) -> Check:
     if not odd:
         live = {lock.ref for lock in locks if lock.lease is not None and lock.lease.live(now_ms)}
         return Check("leases", "ok", f"live leases: {len(live)}" if locks else _NONE)
-    named = "; ".join(odd[:_NAMED_MAX]) + ("; ..." if len(odd) > _NAMED_MAX else "")
+    named = _named(odd)
     broken = any(lock.broken for lock in locks)
     plan = (
         f"{FIX}, which keeps what broken refs hold and moves them out of git's way"
@@ -254,6 +255,12 @@ def check_leases(workspace: Workspace) -> Check:
         else "they block nobody; who acquires the resource replaces them"
     )
     return Check("leases", "warn", f"no leases: {named}", plan)
+
+
+def _named(faults: list[str]) -> str:
+    """Return the first few, and how many there are beside them."""
+    rest = len(faults) - _NAMED_MAX
+    return "; ".join(faults[:_NAMED_MAX]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def _believable(lock: "LockRef", now_ms: int) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from grit.core.errors import GitFailed, GritError
 from grit.core.lease import Lease
-from grit.core.limits import LEASE_ROUNDS_MAX, LEASE_WAIT_MS_MAX
+from grit.core.limits import LEASE_ROUNDS_MAX, LEASE_WAIT_MS_MAX, LOCKS_AT_ONCE
 from grit.git import leases as refs
 from grit.git.leases import LockRef
 from grit.git.remotes import Remote, find_remote, sync_remote
@@ -30,6 +30,7 @@ class LeaseBook:
         self._workspace = workspace
         self._wal = workspace.wal
         self._locks: list[LockRef] = []
+        self._places: dict[tuple[str, str | None], LockRef] = {}
         self.remote = None if local else chosen_remote(workspace)
 
     def locked(self) -> "FileLock":
@@ -48,7 +49,7 @@ class LeaseBook:
         """
         if self.remote is not None and ask:
             self._fetch(self.remote)
-        self._locks = refs.list_locks(self._wal)
+        self._read()
         if self.remote is not None:
             self._follow(self.remote)
         return refs.newest(self._wal, self._locks)
@@ -108,30 +109,45 @@ class LeaseBook:
 
     def remove(self, locks: list[LockRef]) -> list[LockRef]:
         """Remove lock refs that `look` has shown, where they still stand so; return those."""
-        removed = [one for one in locks if one.remote is None and self._drop(one.ref, one.oid)]
+        removed = self._drop([one for one in locks if one.remote is None])
         there = [one for one in locks if self.remote and one.remote == self.remote.tracking]
         if self.remote is None or not there:
             return removed
-        from grit.git.transport import Update
-
-        done = self._talk(self.remote, [Update(None, one.ref, one.oid) for one in there])
-        for lock, pushed in zip(there, done, strict=True):
-            if pushed.done:
-                self._drop(tracking_ref(self.remote.tracking, lock.ref), lock.oid)
-                removed.append(lock)
-            else:
-                self._workspace.notice(f"{self.remote.name} keeps {lock.ref}: {pushed.words}")
+        for start in range(0, len(there), LOCKS_AT_ONCE):
+            removed += self._remove_there(self.remote, there[start : start + LOCKS_AT_ONCE])
         return removed
 
+    def _remove_there(self, remote: Remote, locks: list[LockRef]) -> list[LockRef]:
+        from grit.git.transport import Update
+
+        outcomes = self._talk(remote, [Update(None, one.ref, one.oid) for one in locks])
+        pairs = list(zip(locks, outcomes, strict=True))
+        for lock, pushed in pairs:
+            if not pushed.done:
+                self._workspace.notice(f"{remote.name} keeps {lock.ref}: {pushed.words}")
+        removed = [lock for lock, pushed in pairs if pushed.done]
+        self._drop(removed)
+        return removed
+
+    def _read(self) -> None:
+        self._locks = refs.list_locks(self._wal)
+        self._places = {(lock.ref, lock.remote): lock for lock in self._locks}
+
     def _at(self, ref: str, remote: str | None) -> LockRef | None:
-        found = (lock for lock in self._locks if lock.ref == ref and lock.remote == remote)
-        return next(found, None)
+        return self._places.get((ref, remote))
 
     def _there(self, ref: str) -> LockRef | None:
         return self._at(ref, self.remote.tracking) if self.remote is not None else None
 
-    def _drop(self, ref: str, oid: str | None) -> bool:
-        return oid is not None and refs.remove_lock(self._wal, ref, oid)
+    def _drop(self, locks: list[LockRef]) -> list[LockRef]:
+        """Remove what is here of these refs, or records of them; return those that are gone."""
+        places = {
+            lock.ref if lock.remote is None else tracking_ref(lock.remote, lock.ref): lock
+            for lock in locks
+            if lock.oid is not None
+        }
+        gone = refs.remove_locks(self._wal, {at: lock.oid or "" for at, lock in places.items()})
+        return [places[at] for at in gone]
 
     def _fetch(self, remote: Remote) -> None:
         from grit.git.transport import fetch
@@ -174,6 +190,7 @@ class LeaseBook:
             if there is not None and there.oid and refs.outruns(self._wal, there, here):
                 moved = refs.move_lock(self._wal, here.ref, here.oid, there.oid, [])
                 self._locks[at] = there._replace(remote=None) if moved else here
+                self._places[here.ref, None] = self._locks[at]
 
     def _push(self, remote: Remote, ref: str, there: LockRef | None, new: str) -> bool:
         from grit.git.transport import Update
@@ -183,7 +200,7 @@ class LeaseBook:
         # What stands there counts: the answer may have been lost after the remote had moved the
         # ref, and there are servers that call a lost race done (decision 0018).
         self._fetch(remote)
-        self._locks = refs.list_locks(self._wal)
+        self._read()
         there = self._at(ref, remote.tracking)
         stands = there.oid if there is not None else None
         if stands == new or (stands is not None and self._wal.contains(stands, new)):

@@ -210,7 +210,7 @@ def log_lines(place: Place, count: int) -> list[str]:
     try:
         with place.private.open() as folder:
             said = folder.read(f"{SERVER_LINK}.log", cut=True)
-        return said.decode(errors="replace").splitlines()[-count:]
+        return said.decode(errors="replace").removesuffix("\n").split("\n")[-count:] if said else []
     except FileNotFoundError:
         return []
     except OSError as error:
