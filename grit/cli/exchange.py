@@ -92,14 +92,16 @@ def import_json(run: Context, path: str) -> int:
         "added": found.added,
         "wal_head": found.head,
         "set_aside": [one._asdict() for one in found.refusals],
+        "set_aside_count": found.refused,
     }
 
     def lines() -> Iterator[str]:
         yield f"imported {found.added} new events of {found.events}"
         for one in found.refusals[:REASONS_SHOWN]:
             yield f"set aside: {one.what}[{one.position}]: {escape(one.reason)}"
-        if len(found.refusals) > REASONS_SHOWN:
-            yield f"... {len(found.refusals) - REASONS_SHOWN} more: --json lists them all"
+        if found.refused > REASONS_SHOWN:
+            which = "them all" if found.refused == len(found.refusals) else f"{len(found.refusals)}"
+            yield f"... {found.refused - REASONS_SHOWN} more: --json lists {which}"
 
     run.show(data, lines)
     return SET_ASIDE if found.refusals else 0

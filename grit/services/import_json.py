@@ -29,6 +29,10 @@ _NAMES: Final = {
 }
 
 
+REFUSALS_MAX: Final = 10_000
+"""What is set aside and named one by one; the rest is counted."""
+
+
 class Refusal(NamedTuple):
     """An event or attachment that was set aside: its place in its list, from 0, and why."""
 
@@ -44,6 +48,9 @@ class Imported(NamedTuple):
     added: int
     head: str | None
     refusals: list[Refusal]
+    """The first of them, REFUSALS_MAX at most."""
+    refused: int
+    """How many there are."""
 
 
 def import_json(workspace: Workspace, file: BinaryIO) -> Imported:
@@ -64,7 +71,9 @@ def import_json(workspace: Workspace, file: BinaryIO) -> Imported:
         _flush(workspace, intake, author)
     finally:
         progress.done()
-    return Imported(intake.valid, intake.added, workspace.wal.head(), intake.refusals)
+    return Imported(
+        intake.valid, intake.added, workspace.wal.head(), intake.refusals, intake.refused
+    )
 
 
 class _Intake:
@@ -75,6 +84,7 @@ class _Intake:
         self.attachments: dict[str, bytes] = {}
         self.places: dict[str, int] = {}
         self.refusals: list[Refusal] = []
+        self.refused = 0
         self.positions = {"events": 0, "attachments": 0}
         self.valid = 0
         self.added = 0
@@ -99,7 +109,12 @@ class _Intake:
                 self.places[digest] = position
                 self.size += len(content)
         except InvalidArgs as error:
-            self.refusals.append(Refusal(name, position, error.message))
+            self.refuse(name, position, error.message)
+
+    def refuse(self, what: str, position: int, reason: str) -> None:
+        self.refused += 1
+        if len(self.refusals) < REFUSALS_MAX:
+            self.refusals.append(Refusal(what, position, reason))
 
 
 def _flush(workspace: Workspace, intake: _Intake, author: Signer) -> None:
@@ -112,11 +127,10 @@ def _flush(workspace: Workspace, intake: _Intake, author: Signer) -> None:
     intake.added += len(written.events)
     if not written.events:
         # Contents travel with new events; without one there is no append to carry them.
-        intake.refusals += [
-            Refusal("attachments", intake.places[digest], "its event came without it before")
-            for digest in attachments
-            if workspace.wal.attachment(digest) is None
-        ]
+        for digest in attachments:
+            if workspace.wal.attachment(digest) is None:
+                reason = "its event came without it before"
+                intake.refuse("attachments", intake.places[digest], reason)
     intake.events, intake.attachments, intake.size = [], {}, 0
 
 
