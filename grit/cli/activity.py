@@ -29,6 +29,7 @@ def history(run: Context, issue: str) -> None:
 
 EVENT_FIELDS = (
     "event_id", "issue_id", "actor", "ts_unix_ms", "parent", "kind", "sig", "signature", "held",
+    "counted_ts",
 )  # fmt: skip
 
 

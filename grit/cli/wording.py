@@ -5,6 +5,7 @@ from typing import Final
 
 from grit.cli.detail import HistoryRow
 from grit.cli.names import name_of, short
+from grit.cli.terminal import absolute_time
 from grit.core.events import KINDS, Event, Value
 from grit.services.issues import SHORT
 from grit.services.signatures import judged
@@ -19,6 +20,8 @@ def _quoted(text: Value, chars_max: int = 60) -> str:
 def _hex(value: Value, chars: int = SHORT) -> str:
     return value.hex()[:chars] if isinstance(value, bytes) else str(value)
 
+
+_NAMED_MAX: Final = 3
 
 _WORDS: Final[dict[str, Callable[..., str]]] = {
     "IssueCreated": lambda title, body, labels: (
@@ -56,6 +59,10 @@ _WORDS: Final[dict[str, Callable[..., str]]] = {
     "CommentRedacted": lambda comment, reason: "redacted a comment",
     "IssueDeleted": lambda reason: "deleted it",
     "IssueRestored": lambda reason: "restored it",
+    "TimeOverruled": lambda events: (
+        f"overruled the time of {', '.join(map(_hex, events[:_NAMED_MAX]))}"
+        + (f" and {len(events) - _NAMED_MAX} more" if len(events) > _NAMED_MAX else "")
+    ),
 }
 
 
@@ -71,12 +78,15 @@ def history_rows(
     reader: ViewReader, history: Iterable[tuple[Event, str | None]]
 ) -> Iterator[HistoryRow]:
     """Yield the rows of one issue's history; what does not count says so."""
-    for event, status, held in judged(reader, history):
+    for event, status, held, counted in judged(reader, history):
+        text = words_of(event) if held is None else f"(held back) {words_of(event)}"
+        if counted is not None and counted != event.ts_unix_ms:
+            text = f"(counts as of {absolute_time(counted)}) {text}"
         yield HistoryRow(
             event.event_id.hex()[:SHORT],
             event.ts_unix_ms,
             name_of(reader, event.actor_id),
-            words_of(event) if held is None else f"(held back) {words_of(event)}",
+            text,
             status,
         )
 

@@ -148,7 +148,12 @@ def seal(draft: Draft, actor_id: ActorId, ts_unix_ms: int, parent: EventId | Non
     elif tag == CONTEXT_UPDATED:
         path, language, symbols, *rest = payload
         payload = (path, language, tuple(sorted(cast(Symbols, symbols))), *rest)
-    if not 0 <= ts_unix_ms <= limits.TS_UNIX_MS_MAX:
+    if ts_unix_ms < 0:
+        raise InvalidArgs(
+            f"the time {ts_unix_ms} is out of bounds: it lies before 1970; set the clock of the "
+            "machine right that it comes from, and try again"
+        )
+    if ts_unix_ms > limits.TS_UNIX_MS_MAX:
         raise InvalidArgs(
             f"the time {ts_unix_ms} is out of bounds: a clock is wrong, here or where an event of "
             "this issue was made ('grit issue history' shows it); go on in a new issue"

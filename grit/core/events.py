@@ -1,5 +1,6 @@
 """Events: the record, the table of kinds, and what makes one valid (spec/events.md)."""
 
+import operator
 from collections.abc import Callable, Iterable
 from itertools import starmap
 from typing import Final, NamedTuple, cast
@@ -60,6 +61,7 @@ COMMENT_EDITED: Final = 102
 COMMENT_REDACTED: Final = 103
 ISSUE_DELETED: Final = 104
 ISSUE_RESTORED: Final = 105
+TIME_OVERRULED: Final = 115
 
 NO_ISSUE: Final = frozenset({CONTEXT_UPDATED, PROJECT_CONTEXT_UPDATED, ACTOR_ANNOUNCED})
 """Tags of events that belong to no issue."""
@@ -118,6 +120,13 @@ def _labels(value: Value) -> bool:
 
 def _sorted(keys: list[bytes]) -> bool:
     return all(left <= right for left, right in zip(keys, keys[1:], strict=False))
+
+
+def _event_ids(value: Value) -> bool:
+    if type(value) is not tuple or not 0 < len(value) <= limits.OVERRULED_MAX:
+        return False
+    ids = cast(list[bytes], list(value))
+    return all(map(_EVENT_ID, value)) and all(map(operator.lt, ids, ids[1:]))
 
 
 def _line(value: Value) -> bool:
@@ -195,6 +204,7 @@ KINDS: Final[dict[int, Kind]] = {
     COMMENT_REDACTED: Kind("CommentRedacted", (("comment", _EVENT_ID), ("reason", _VALUE))),
     ISSUE_DELETED: Kind("IssueDeleted", (("reason", _VALUE),)),
     ISSUE_RESTORED: Kind("IssueRestored", (("reason", _VALUE),)),
+    TIME_OVERRULED: Kind("TimeOverruled", (("events", _event_ids),)),
 }
 
 _CHECKS: Final = {tag: tuple(check for _, check in kind.fields) for tag, kind in KINDS.items()}

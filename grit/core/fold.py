@@ -1,12 +1,14 @@
 """The fold: a set of events in their order becomes an issue (spec/projection.md)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from heapq import merge
 from typing import Final, cast
 
 from grit.core import events as kinds
 from grit.core.events import Event
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Attachment, Comment, Dependency, Issue, Link, Order, Summary
+from grit.core.limits import OVERRULED_MAX, OVERRULED_WRITE_MAX
 
 
 class _Folding:
@@ -15,7 +17,7 @@ class _Folding:
     __slots__ = (
         "assignees", "attachments", "author", "body", "comment_count", "comments", "count",
         "created_ts", "deleted", "dependencies", "edits", "fields", "issue_id", "labels",
-        "last", "links", "redactions", "state", "title",
+        "last", "links", "overruled", "redactions", "settled_ts", "state", "title",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -39,6 +41,9 @@ class _Folding:
         self.attachments: list[Event] = []
         self.count = 0
         self.last: Order | None = None
+        self.settled_ts: int | None = None
+        self.overruled: dict[EventId, int] = {}
+        """By event: the earliest time of a TimeOverruled that names it."""
 
     def apply(self, events: Iterable[Event]) -> None:
         last: Event | None = None
@@ -68,18 +73,102 @@ class _Folding:
             tuple(sorted(self.dependencies)),
             self.count,
             self.last,
+            self.settled_ts,
         )
 
 
-def summarise(events: Iterable[Event]) -> Summary | None:
-    """Return the summary of one issue's events in their order; None without a creation."""
+def overruled_times(events: Iterable[Event]) -> dict[EventId, int]:
+    """Return, by event that a TimeOverruled names, the earliest time of those that do."""
+    times: dict[EventId, int] = {}
+    for event in events:
+        if event.tag == kinds.TIME_OVERRULED:
+            _note_overruled(times, event)
+    return times
+
+
+def counted_ts(event: Event, times: Mapping[EventId, int]) -> int:
+    """Return the time at which an event counts, by the issue's `overruled_times`."""
+    return min(event.ts_unix_ms, times.get(event.event_id, event.ts_unix_ms))
+
+
+def split_ahead(
+    events: Sequence[Event], latest_ms: int
+) -> tuple[int | None, list[tuple[EventId, ...]]]:
+    """Return the latest time up to `latest_ms`, and what counts after it as TimeOverruled names it.
+
+    Each tuple is for one event, the later ones for later ones: so all keep their order.
+    """
+    times = overruled_times(events)
+    place = _place(times)
+    near = [ts for ts in (place(event)[0] for event in events) if ts <= latest_ms]
+    ahead = sorted((event for event in events if place(event)[0] > latest_ms), key=place)
+    runs: list[list[EventId]] = []
+    last: Order | None = None
+    for event in ahead[:OVERRULED_WRITE_MAX]:
+        # Among those that one event names, the times that they bear decide.
+        if last is None or event.order < last or len(runs[-1]) == OVERRULED_MAX:
+            runs.append([])
+        runs[-1].append(event.event_id)
+        last = event.order
+    return max(near, default=None), [tuple(sorted(run)) for run in runs]
+
+
+def _place(times: Mapping[EventId, int]) -> Callable[[Event], tuple[int, Order]]:
+    """Return the order by the times that count; without any overruled it is the order itself."""
+    return lambda event: (counted_ts(event, times), event.order)
+
+
+def _note_overruled(times: dict[EventId, int], event: Event) -> None:
+    ts_unix_ms = event.ts_unix_ms
+    for event_id in cast(tuple[EventId, ...], event.payload[0]):
+        times[event_id] = min(times.get(event_id, ts_unix_ms), ts_unix_ms)
+
+
+def _folded(events: Iterable[Event]) -> _Folding:
+    """Fold events in their order; a second time by the times that count where some differ."""
     folding = _Folding()
     folding.apply(events)
-    return folding.summary()
+    times = folding.overruled
+    if not times:
+        return folding
+    again = _Folding()
+    again.overruled = times
+    place = _place(times)
+    moved = sorted((one for one in events if place(one)[0] < one.ts_unix_ms), key=place)
+    staying = (one for one in events if place(one)[0] == one.ts_unix_ms)
+    again.apply(merge(staying, moved, key=place))
+    # Lists keep the order of the times that events bear: nobody moves what another has said.
+    for events_listed in (again.comments, again.links, again.attachments):
+        events_listed.sort(key=lambda event: event.order)
+    assert again.last is not None
+    ts_unix_ms, _, event_id = again.last
+    again.settled_ts = min(ts_unix_ms, times.get(event_id, ts_unix_ms))
+    again.last = folding.last
+    return again
+
+
+def summarise(events: Iterable[Event]) -> Summary | None:
+    """Return the summary of one issue's events in their order; None without a creation.
+
+    `events` may be gone through more than once.
+    """
+    return _folded(events).summary()
+
+
+def follows(summary: Summary, events: Sequence[Event]) -> bool:
+    """Return whether `advance` gives what `summarise` would: events in order, all of them later.
+
+    No time may be overruled, neither before nor by them.
+    """
+    if summary.settled_ts is not None:
+        return False
+    if events and events[0].order <= summary.last:
+        return False
+    return all(event.tag != kinds.TIME_OVERRULED for event in events)
 
 
 def advance(summary: Summary, events: Iterable[Event]) -> Summary:
-    """Return the summary after events of that issue that all sort after `summary.last`.
+    """Return the summary after events of that issue that follow it, as `follows` tells.
 
     Equal to `summarise` of all the issue's events, without reading them.
     """
@@ -104,9 +193,11 @@ def advance(summary: Summary, events: Iterable[Event]) -> Summary:
 
 
 def fold(events: Iterable[Event]) -> Issue | None:
-    """Return the whole issue of one issue's events in their order; None without a creation."""
-    folding = _Folding()
-    folding.apply(events)
+    """Return the whole issue of one issue's events in their order; None without a creation.
+
+    `events` may be gone through more than once.
+    """
+    folding = _folded(events)
     summary = folding.summary()
     if summary is None:
         return None
@@ -150,7 +241,7 @@ def _created(folding: _Folding, event: Event) -> None:
     title, body, labels = cast(tuple[str, str, tuple[str, ...]], event.payload)
     folding.issue_id = event.issue_id
     folding.author = event.actor_id
-    folding.created_ts = event.ts_unix_ms
+    folding.created_ts = counted_ts(event, folding.overruled)
     folding.title = title
     folding.body = body
     folding.labels.update(labels)
@@ -229,6 +320,10 @@ def _issue_restored(folding: _Folding, _event: Event) -> None:
     folding.deleted = False
 
 
+def _time_overruled(folding: _Folding, event: Event) -> None:
+    _note_overruled(folding.overruled, event)
+
+
 _RULES: Final[dict[int, Callable[[_Folding, Event], None]]] = {
     kinds.ISSUE_CREATED: _created,
     kinds.ISSUE_UPDATED: _updated,
@@ -247,5 +342,6 @@ _RULES: Final[dict[int, Callable[[_Folding, Event], None]]] = {
     kinds.COMMENT_REDACTED: _comment_redacted,
     kinds.ISSUE_DELETED: _issue_deleted,
     kinds.ISSUE_RESTORED: _issue_restored,
+    kinds.TIME_OVERRULED: _time_overruled,
 }
 """Kinds that are not here (contexts, announcements, unknown ones) do not change an issue."""

@@ -32,11 +32,14 @@ class Summary(NamedTuple):
     dependencies: tuple[Dependency, ...]
     event_count: int
     last: Order
+    """The last event in the order, by the times that the events bear."""
+    settled_ts: int | None = None
+    """When it was updated by the times that count; None where no TimeOverruled says otherwise."""
 
     @property
     def updated_ts(self) -> int:
-        """Time of the last event in the order, unix milliseconds."""
-        return self.last[0]
+        """Time of the last event, unix milliseconds, as it counts."""
+        return self.last[0] if self.settled_ts is None else self.settled_ts
 
     def field(self, key: str) -> str | None:
         """Return the field's value, or None when it is not set."""

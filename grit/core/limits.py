@@ -22,6 +22,10 @@ LABELS_MAX: Final = 256
 """Labels of one creation."""
 SYMBOLS_MAX: Final = 10_000
 """Symbols of one context record."""
+OVERRULED_MAX: Final = 1_000
+"""Events that one TimeOverruled names."""
+OVERRULED_WRITE_MAX: Final = 100_000
+"""Events of one issue that one write names; the next write names the rest."""
 
 EVENT_BYTES_MAX: Final = 5 * 1024 * 1024
 CHUNK_EVENTS_MAX: Final = 10_000
@@ -122,7 +126,8 @@ FILTER_TERMS_MAX: Final = 64
 LIST_LIMIT_DEFAULT: Final = 50
 BATCH_COMMANDS_MAX: Final = 100_000
 CLOCK_AHEAD_MS_MAX: Final = 24 * 60 * 60 * 1000
-"""doctor names events that are further than this ahead of the clock."""
+"""What is further ahead of a writer's clock than this is from the future: its time is overruled by
+who writes, refused by imports, and named by doctor. No reader ever uses it."""
 
 LEASE_MS_MIN: Final = 1_000
 LEASE_MS_MAX: Final = 7 * 24 * 60 * 60 * 1000

@@ -11,6 +11,7 @@ from grit.core.issue import Issue, Summary
 Json = dict[str, object]
 _TAGS: Final = {kind.name: tag for tag, kind in KINDS.items()}
 _BYTES_FIELDS: Final = frozenset({"sha256", "target", "public_key", "comment"})
+_BYTES_LISTS: Final = frozenset({"events"})
 
 
 def summary_json(row: Summary) -> Json:
@@ -78,10 +79,15 @@ def issue_json(issue: Issue, dependencies: list[Json], dependents: list[Json]) -
     }
 
 
-def event_json(event: Event, signature: str | None = None, held: str | None = None) -> Json:
+def event_json(
+    event: Event,
+    signature: str | None = None,
+    held: str | None = None,
+    counted: int | None = None,
+) -> Json:
     """Return the event; `signature` is its status, left out where it was not checked.
 
-    `held` says why the event does not count.
+    `held` says why the event does not count, `counted` when it does.
     """
     shape: Json = {
         "event_id": event.event_id.hex(),
@@ -95,6 +101,7 @@ def event_json(event: Event, signature: str | None = None, held: str | None = No
     if signature is not None:
         shape["signature"] = signature
         shape["held"] = held
+        shape["counted_ts"] = counted
     return shape
 
 
@@ -152,6 +159,8 @@ def _payload_from_json(name: str, fields: dict[str, object]) -> tuple[int, Paylo
 def _value(name: str, value: object) -> Value:
     if name in _BYTES_FIELDS and isinstance(value, str):
         return bytes.fromhex(value)
+    if name in _BYTES_LISTS and isinstance(value, list):
+        return tuple([bytes.fromhex(one) for one in value])
     return _tupled(value)
 
 

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from grit.core.events import ACTOR_ANNOUNCED, Event
+from grit.core.fold import counted_ts, overruled_times
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.trust import OFF, VALID, Policy, decode_policy, fault, follow
 from grit.services.workspace import Workspace
@@ -46,12 +47,16 @@ def statuses(reader: ViewReader, events: Iterable[Event]) -> Iterator[tuple[Even
 
 def judged(
     reader: ViewReader, history: Iterable[tuple[Event, str | None]]
-) -> Iterator[tuple[Event, str, str | None]]:
-    """Yield each event of a history with its signature's status, and why it does not count."""
+) -> Iterator[tuple[Event, str, str | None, int | None]]:
+    """Yield each event of a history with its signature's status, why it does not count, and when.
+
+    When is unix milliseconds, and None for what does not count (spec/projection.md).
+    """
     events = list(history)
+    times = overruled_times(event for event, reason in events if reason is None)
     checked = statuses(reader, (event for event, _ in events))
     for (event, status), (_, reason) in zip(checked, events, strict=True):
-        yield event, status, reason
+        yield event, status, reason, counted_ts(event, times) if reason is None else None
 
 
 class ChainFilled(ViewDoubt):

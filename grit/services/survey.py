@@ -23,11 +23,12 @@ from grit.core.events import (
     ISSUE_RESTORED,
     KINDS,
     NO_ISSUE,
+    TIME_OVERRULED,
     Event,
 )
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Dependency, Order
-from grit.core.limits import CLOCK_AHEAD_MS_MAX
+from grit.core.limits import CLOCK_AHEAD_MS_MAX, OVERRULED_WRITE_MAX
 from grit.services.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Tally:
 
 
 Tallies = dict[str, Tally]
+_Place = tuple[int, Order]
+"""When an event counts, and its place by the time that it bears."""
 
 
 class Facts(NamedTuple):
@@ -163,14 +166,17 @@ class _Surveyor:
         self._copies: dict[EventId, _Copy] = {}
         self._counts: Counter[str] = Counter()
         self._unsigned: Counter[ActorId] = Counter()
-        self._edges: dict[tuple[IssueId, Dependency], tuple[Order, bool]] = {}
-        self._deleted: dict[IssueId, tuple[Order, bool]] = {}
+        self._edges: dict[tuple[IssueId, Dependency], tuple[_Place, bool]] = {}
+        self._deleted: dict[IssueId, tuple[_Place, bool]] = {}
         self._damaged = Tally()
         self._chunks: Tallies = {}
         self._records: Tallies = {}
         self._set_aside = 0
         self._unknown = Tally()
-        self._future = Tally()
+        self._ahead: dict[EventId, IssueId] = {}
+        self._ahead_count = 0
+        self._overruled: dict[tuple[IssueId, EventId], int] = {}
+        """The earliest time of a TimeOverruled that names the event; the first ones that are met."""
         self._families: dict[int, set[tuple[EventId, ActorId, EventId]]] = {}
         """By parent: the events that name it, where the parent is missing or named twice."""
         self._existing: set[EventId] = set()
@@ -193,13 +199,15 @@ class _Surveyor:
         if tag in (DEPENDENCY_ADDED, DEPENDENCY_REMOVED):
             self._note_edge(event)
         elif tag in (ISSUE_DELETED, ISSUE_RESTORED):
-            known = self._deleted.get(event.issue_id)
-            if known is None or known[0] < event.order:
-                self._deleted[event.issue_id] = (event.order, tag == ISSUE_DELETED)
+            self._note_deletion(event)
         elif tag == ACTOR_ANNOUNCED:
             self._note_key(event)
+        elif tag == TIME_OVERRULED:
+            self._note_overruled(event)
         if event.ts_unix_ms > self._latest_ms:
-            self._future.add(f"event {_short(event.event_id)} of issue {_short(event.issue_id)}")
+            self._ahead_count += event.event_id not in self._ahead
+            if len(self._ahead) < SUSPECTS_MAX:
+                self._ahead[event.event_id] = event.issue_id
         if self._signatures:
             self._note_signature(event)
 
@@ -230,6 +238,10 @@ class _Surveyor:
         for number in chain(_not_among(parents, ids), _twins(parents)):
             if len(self._families) < SUSPECTS_MAX:
                 self._families[number] = set()
+        if self._overruled:
+            # What came last among edges and deletions is decided by the times that count.
+            self._edges, self._deleted = {}, {}
+            return True
         return bool(self._families) or any(map(self._in_doubt, self._copies.values()))
 
     def _in_doubt(self, copy: _Copy) -> bool:
@@ -243,6 +255,10 @@ class _Surveyor:
             children = self._families.get(_number(event.parent))
             if children is not None and len(children) < SUSPECTS_MAX:
                 children.add((event.parent, event.actor_id, event.event_id))
+        if self._overruled and event.tag in (DEPENDENCY_ADDED, DEPENDENCY_REMOVED):
+            self._note_edge(event)
+        elif self._overruled and event.tag in (ISSUE_DELETED, ISSUE_RESTORED):
+            self._note_deletion(event)
         copy = self._copies.get(event.event_id)
         if copy is not None and copy.status != "valid":
             status = self._status(event)
@@ -267,7 +283,7 @@ class _Surveyor:
             unknown=self._unknown,
             orphans=orphans,
             cycles=self._cycles(),
-            future=self._future,
+            future=self._future(),
             missing_parents=Tally() if stopped else missing,
             forks=forks,
             stopped=stopped,
@@ -275,9 +291,35 @@ class _Surveyor:
 
     def _note_edge(self, event: Event) -> None:
         edge = event.issue_id, Dependency(*cast(tuple[IssueId, str], event.payload))
-        known = self._edges.get(edge)
-        if known is None or known[0] < event.order:
-            self._edges[edge] = (event.order, event.tag == DEPENDENCY_ADDED)
+        known, place = self._edges.get(edge), self._place(event)
+        if known is None or known[0] < place:
+            self._edges[edge] = (place, event.tag == DEPENDENCY_ADDED)
+
+    def _note_deletion(self, event: Event) -> None:
+        known, place = self._deleted.get(event.issue_id), self._place(event)
+        if known is None or known[0] < place:
+            self._deleted[event.issue_id] = (place, event.tag == ISSUE_DELETED)
+
+    def _place(self, event: Event) -> _Place:
+        """Return the event's place in the order by the times that count, as far as they are known."""
+        told = self._overruled.get((event.issue_id, event.event_id), event.ts_unix_ms)
+        return min(event.ts_unix_ms, told), event.order
+
+    def _note_overruled(self, event: Event) -> None:
+        for event_id in cast(tuple[EventId, ...], event.payload[0]):
+            key = event.issue_id, event_id
+            told = self._overruled.get(key)
+            if told is not None or len(self._overruled) < OVERRULED_WRITE_MAX:
+                self._overruled[key] = min(event.ts_unix_ms, told or event.ts_unix_ms)
+
+    def _future(self) -> Tally:
+        """Return what is from the future, without what counts at an earlier time."""
+        tally = Tally()
+        for event_id, issue_id in self._ahead.items():
+            if self._overruled.get((issue_id, event_id), self._latest_ms + 1) > self._latest_ms:
+                tally.add(f"event {_short(event_id)} of issue {_short(issue_id)}")
+        tally.count += self._ahead_count - len(self._ahead)
+        return tally
 
     def _note_key(self, event: Event) -> None:
         key = event.payload[3]

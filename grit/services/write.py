@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import Enum
 from functools import cache
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from grit.core import codec
 from grit.core.clock import next_ts
 from grit.core.errors import Conflict, GritError, NotFound
-from grit.core.events import ACTOR_ANNOUNCED, Draft, Event, Payload
-from grit.core.fold import advance, fold, summarise
+from grit.core.events import ACTOR_ANNOUNCED, TIME_OVERRULED, Draft, Event, Payload
+from grit.core.fold import advance, fold, follows, split_ahead, summarise
 from grit.core.ids import EventId, IssueId
 from grit.core.issue import Issue, Summary
 from grit.core.limits import (
@@ -51,11 +51,14 @@ class Transaction:
         sign_in: Callable[[], Signer],
         now_ms: int,
         queued: Pending | None = None,
+        *,
+        overrules: bool = True,
     ) -> None:
         """Start with nothing decided; `now_ms` is the wall clock, unix milliseconds.
 
         `sign_in` tells who writes; a command that is refused before it writes never asks.
         `queued` is what other writers wait to store, and comes before what is decided here.
+        `overrules`: the log can say that an event's time does not count.
         """
         self.reader = reader
         self.events: list[Event] = []
@@ -65,6 +68,8 @@ class Transaction:
         self._parent: EventId | None = None
         self._last_ms: int | None = None
         self._now_ms = now_ms
+        self._latest_ms = now_ms + CLOCK_AHEAD_MS_MAX
+        self._overrules = overrules
         self._rows: dict[IssueId, Summary] = {}
         self._seen: dict[IssueId, int | None] = {}
         self._pending: dict[IssueId, list[Event]] = {}
@@ -78,7 +83,7 @@ class Transaction:
             known = self.reader.actor(author.actor_id)
             # An actor's times rise over all issues, so that its last event, the next parent, is
             # plain. A forged one far ahead must not drag them along.
-            near = known is not None and known.last_ts <= self._now_ms + CLOCK_AHEAD_MS_MAX
+            near = known is not None and known.last_ts <= self._latest_ms
             self._parent = (known.last_event_id or None) if known else None
             self._last_ms = known.last_ts if known and near else None
             announced = known is not None and (
@@ -88,7 +93,9 @@ class Transaction:
             if self._queued and tip:
                 announced = announced or self._queued.announces(author.actor_id)
                 if known is None or (tip[0], tip[2]) > (known.last_ts, known.last_event_id):
-                    self._last_ms, _, self._parent = tip
+                    self._parent = tip[2]
+                    if tip[0] <= self._latest_ms:
+                        self._last_ms = tip[0]
             if author.announcement is not None and not announced:
                 self._seal(IssueId(author.actor_id), ACTOR_ANNOUNCED, author.announcement)
         return self._author
@@ -117,8 +124,10 @@ class Transaction:
             row = summarise(self._events_of(issue_id))
         else:
             # The view may have taken some of them in since.
-            last = row.last
-            row = advance(row, [event for event in queued if event.order > last])
+            late = [event for event in queued if event.order > row.last]
+            # What does not come after an event from the future need not be in the view.
+            plain = row.last[0] <= self._latest_ms and follows(row, late)
+            row = advance(row, late) if plain else summarise(self._events_of(issue_id))
         if row is not None:
             self._rows[issue_id] = row
         return row
@@ -154,6 +163,8 @@ class Transaction:
 
     def add(self, drafts: Sequence[Draft]) -> Sequence[Event]:
         """Seal the drafts and let later decisions of this command see them."""
+        for issue_id in dict.fromkeys(draft.issue_id for draft in drafts):
+            self._look(issue_id)
         events = [self._seal(*draft) for draft in drafts]
         by_issue: dict[IssueId, list[Event]] = {}
         for event in events:
@@ -161,18 +172,45 @@ class Transaction:
         for issue_id, added in by_issue.items():
             row = self.find(issue_id)
             self._pending.setdefault(issue_id, []).extend(added)
-            known = summarise(added) if row is None else advance(row, added)
-            if known is not None:
-                self._rows[issue_id] = known
+            self._show(issue_id, row, added)
         return events
+
+    def _show(self, issue_id: IssueId, row: Summary | None, added: Sequence[Event]) -> None:
+        """Let later decisions see what was added to the issue that was `row` before."""
+        if row is None:
+            known = summarise(added)
+        elif follows(row, added):
+            known = advance(row, added)
+        else:
+            known = summarise(self._events_of(issue_id))
+        if known is not None:
+            self._rows[issue_id] = known
+
+    def _look(self, issue_id: IssueId) -> None:
+        """Note the latest time of an issue before its first change, and overrule what is ahead.
+
+        What is further ahead of the clock than it may be counts as of now (spec/events.md, Time).
+        """
+        if issue_id in self._seen:
+            return
+        row = self.find(issue_id)
+        self._seen[issue_id] = row.last[0] if row else None
+        if row is None or row.last[0] <= self._latest_ms or not self._overrules:
+            return
+        self._seen[issue_id], ahead = split_ahead(self._events_of(issue_id), self._latest_ms)
+        added = [self._seal(issue_id, TIME_OVERRULED, (names,)) for names in ahead]
+        if not added:
+            return
+        self._pending.setdefault(issue_id, []).extend(added)
+        self._show(issue_id, row, added)
 
     def _seal(self, issue_id: IssueId, tag: int, payload: Payload) -> Event:
         author = self.author
-        if issue_id not in self._seen:
-            row = self.find(issue_id)
-            self._seen[issue_id] = row.updated_ts if row else None
-        ts = next_ts(next_ts(self._now_ms, self._last_ms), self._seen[issue_id])
-        self._seen[issue_id] = self._last_ms = ts
+        # What an actor says of itself belongs to no issue, whatever another wrote under its id.
+        ts = next_ts(next_ts(self._now_ms, self._last_ms), self._seen.get(issue_id))
+        self._last_ms = ts
+        if tag != ACTOR_ANNOUNCED:
+            self._seen[issue_id] = ts
         event = codec.seal(Draft(issue_id, tag, payload), author.actor_id, ts, self._parent)
         event = author.sign(event)
         self._parent = event.event_id
@@ -193,10 +231,25 @@ def write(
         for _ in range(APPEND_RETRIES_MAX):
             outcome = request.queued()
             if isinstance(outcome, tuple):
-                return outcome
+                return _told(workspace, outcome)
             if outcome is _Retry.ALONE:
                 break
-    return request.alone()
+    return _told(workspace, request.alone())
+
+
+def _told(workspace: Workspace, outcome: tuple[T, Written]) -> tuple[T, Written]:
+    """Say whose time a write has overruled: it may be this clock that is wrong."""
+    overruled = [event for event in outcome[1].events if event.tag == TIME_OVERRULED]
+    if overruled:
+        from grit.core.times import format_ms
+
+        count = sum(len(cast(tuple[bytes, ...], event.payload[0])) for event in overruled)
+        workspace.notice(
+            f"{count} event{'s were' if count > 1 else ' was'} over a day ahead of this machine's "
+            f"clock, which says {format_ms(workspace.now_ms())}; from now on "
+            f"{'they count' if count > 1 else 'it counts'} as of now. If the clock is wrong, set it"
+        )
+    return outcome
 
 
 def rehearse(
@@ -359,7 +412,9 @@ class _Request(Generic[T]):
         return ViewReader(self._workspace.database)
 
     def _decide(self, reader: ViewReader, pending: Pending | None) -> tuple[T, Transaction]:
-        transaction = Transaction(reader, self.sign_in, self._workspace.now_ms(), pending)
+        overrules = not self._workspace.wal.dialect.shared
+        now_ms = self._workspace.now_ms()
+        transaction = Transaction(reader, self.sign_in, now_ms, pending, overrules=overrules)
         return self._work(transaction), transaction
 
     def _entry(self, transaction: Transaction, pending: Pending, subject: str) -> Entry | None:

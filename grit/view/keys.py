@@ -164,7 +164,7 @@ def count_key(prefix: bytes) -> bytes:
 def index_keys(summary: Summary, *, blocked: bool) -> set[bytes]:
     """Return every INDEX key of an issue."""
     state = state_of(summary)
-    updated = updated_order(summary.last[0]) + summary.issue_id
+    updated = updated_order(summary.updated_ts) + summary.issue_id
     tail = b"\0" + bytes((state,)) + updated
     keys = {
         INDEX + ALL + tail,

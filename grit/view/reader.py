@@ -15,6 +15,7 @@ from grit.view.database import Database, Txn
 from grit.view.pages import select, summaries
 from grit.view.rows import (
     Aside,
+    IssueEvents,
     Meta,
     Person,
     decode_person,
@@ -23,7 +24,6 @@ from grit.view.rows import (
     get_meta,
     get_person,
     get_row,
-    issue_events,
     scan,
 )
 
@@ -155,7 +155,7 @@ class ViewReader:
     def events_of(self, issue_id: IssueId) -> list[Event]:
         """Return the events of an issue in their order, also while its creation is missing."""
         with self._database.reading() as txn:
-            return list(issue_events(txn, issue_id))
+            return list(IssueEvents(txn, issue_id))
 
     def history_of(self, issue_id: IssueId) -> list[tuple[Event, str | None]]:
         """Return all events of an issue in their order, each with why it does not count, or None.
@@ -165,7 +165,7 @@ class ViewReader:
         from grit.view.standing import held_events
 
         with self._database.reading() as txn:
-            counted = [(event, None) for event in issue_events(txn, issue_id)]
+            counted = [(event, None) for event in IssueEvents(txn, issue_id)]
             held = [(event, reason) for _, event, reason in held_events(txn, issue_id)]
         return sorted([*counted, *held], key=lambda one: one[0].order) if held else [*counted]
 

@@ -125,10 +125,20 @@ def get_record(txn: Txn, seq: bytes) -> bytes:
     return unseal(value)
 
 
-def issue_events(txn: Txn, issue_id: bytes) -> Iterator[Event]:
-    """Yield the events of an issue in their order."""
-    for _, seq in scan(txn, keys.ORDER + issue_id):
-        yield get_event(txn, seq)
+class IssueEvents:
+    """The events of an issue in their order, read anew each time one goes through them."""
+
+    __slots__ = ("_issue_id", "_txn")
+
+    def __init__(self, txn: Txn, issue_id: bytes) -> None:
+        """Read nothing yet."""
+        self._txn = txn
+        self._issue_id = issue_id
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yield each event."""
+        for _, seq in scan(self._txn, keys.ORDER + self._issue_id):
+            yield get_event(self._txn, seq)
 
 
 def encode_person(person: Person) -> bytes:

@@ -14,6 +14,7 @@ from grit.core.events import (
     COMMENT_REDACTED,
     ISSUE_CREATED,
     ISSUE_UPDATED,
+    TIME_OVERRULED,
     Event,
 )
 from grit.core.fold import fold
@@ -24,10 +25,10 @@ from grit.core.query import Term, texts_match
 from grit.core.text import tokens
 from grit.view import keys
 from grit.view.database import Database, Txn
-from grit.view.rows import issue_events, scan
+from grit.view.rows import IssueEvents, scan
 
 _BATCH_ISSUES: Final = 2_000
-_REPLACING: Final = frozenset((ISSUE_UPDATED, COMMENT_EDITED, COMMENT_REDACTED))
+_REPLACING: Final = frozenset((ISSUE_UPDATED, COMMENT_EDITED, COMMENT_REDACTED, TIME_OVERRULED))
 
 Texts = dict[IssueId, list[str]]
 
@@ -58,7 +59,7 @@ def _file_batch(txn: Txn) -> int:
     stale = [key[1:] for key, _ in islice(scan(txn, keys.STALE), _BATCH_ISSUES)]
     added: list[tuple[bytes, bytes]] = []
     for issue_id in stale:
-        events = list(issue_events(txn, issue_id))
+        events = list(IssueEvents(txn, issue_id))
         issue = fold(events)
         known = set() if issue is None else set().union(*map(tokens, shown_texts(issue)))
         added += [(keys.word_key(word, issue_id), b"") for word in known]
@@ -94,7 +95,7 @@ def stale_texts(txn: Txn) -> Texts:
     texts: Texts = {}
     for key, _ in scan(txn, keys.STALE):
         issue_id = IssueId(key[1:])
-        issue = fold(issue_events(txn, issue_id))
+        issue = fold(IssueEvents(txn, issue_id))
         texts[issue_id] = [] if issue is None else shown_texts(issue)
     return texts
 
@@ -117,7 +118,7 @@ def _ids_of_phrase(txn: Txn, term: Term, stale: Texts) -> set[IssueId]:
         candidates = ids if candidates is None else candidates & ids
     found: set[IssueId] = set()
     for issue_id in (candidates or set()) - stale.keys():
-        issue = fold(issue_events(txn, issue_id))
+        issue = fold(IssueEvents(txn, issue_id))
         if issue is not None and texts_match((term,), shown_texts(issue)):
             found.add(issue_id)
     return found

@@ -18,8 +18,9 @@ from grit.view.trust import ViewDoubt
 _PORTION: Final = 500
 
 Item = tuple[bytes, bytes]
-_Waiting = list[tuple[tuple[int, bytes], Iterator[Event], Event]]
-"""A heap of issues by their newest event not yet given out, the newest first."""
+_Waiting = list[tuple[tuple[int, bytes], Iterator[Event], Event, int]]
+"""A heap of issues by their newest event not yet given out, the newest first; and the negated time
+of the last update, before which no event of the issue comes."""
 
 
 class JournalEntry(NamedTuple):
@@ -104,7 +105,8 @@ def held(database: Database) -> Iterator[tuple[Event, str]]:
 def latest_events(database: Database) -> Iterator[Event]:
     """Yield the events of all issues, newest first, reading no more than what is taken.
 
-    Events whose issue has not arrived are left out, as are those of deleted issues.
+    None comes as newer than the last update of its issue (spec/projection.md, Times that do not
+    count). Events whose issue has not arrived are left out, as are those of deleted issues.
     """
     waiting: _Waiting = []
     updates = (_updates(database, state) for state in (keys.OPEN, keys.CLOSED))
@@ -112,7 +114,7 @@ def latest_events(database: Database) -> Iterator[Event]:
         # Equal times wait: the other issue's event may come first by its actor or id.
         while waiting and waiting[0][0][0] < event_order:
             yield _take(waiting)
-        _push(waiting, _backwards(database, issue_id))
+        _push(waiting, _backwards(database, issue_id), event_order)
     while waiting:
         yield _take(waiting)
 
@@ -131,17 +133,18 @@ def _backwards(database: Database, issue_id: IssueId) -> Iterator[Event]:
             yield decode_record(record)
 
 
-def _push(waiting: _Waiting, events: Iterator[Event]) -> None:
+def _push(waiting: _Waiting, events: Iterator[Event], newest: int) -> None:
     event = next(events, None)
     if event is not None:
         # Inverted bytes make the order the exact reverse of the events' own.
         inverted = bytes(255 - byte for byte in event.actor_id + event.event_id)
-        heappush(waiting, ((-event.ts_unix_ms, inverted), events, event))
+        place = max(-event.ts_unix_ms, newest), inverted
+        heappush(waiting, (place, events, event, newest))
 
 
 def _take(waiting: _Waiting) -> Event:
-    _, events, event = heappop(waiting)
-    _push(waiting, events)
+    _, events, event, newest = heappop(waiting)
+    _push(waiting, events, newest)
     return event
 
 

@@ -20,9 +20,10 @@ from grit.core.events import (
     ISSUE_CREATED,
     ISSUE_UPDATED,
     KINDS,
+    TIME_OVERRULED,
     Event,
 )
-from grit.core.fold import advance, summarise
+from grit.core.fold import advance, follows, summarise
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Summary
 from grit.core.limits import LOCK_WAIT_MS_MAX
@@ -30,6 +31,7 @@ from grit.view import keys
 from grit.view.database import Database, Txn
 from grit.view.indexing import Change, Changes, Summaries, project, project_all
 from grit.view.rows import (
+    IssueEvents,
     Meta,
     Person,
     encode_person,
@@ -37,7 +39,6 @@ from grit.view.rows import (
     get_meta,
     get_person,
     get_row,
-    issue_events,
     put_meta,
     seal,
 )
@@ -52,8 +53,11 @@ JOURNAL_ENTRIES_MAX: Final = 2_048
 _ROW_BYTES: Final = 700
 """What an event adds to the file beside its record, generously."""
 _TEXT_TAGS: Final = frozenset(
-    (ISSUE_CREATED, ISSUE_UPDATED, COMMENT_ADDED, COMMENT_EDITED, COMMENT_REDACTED)
-)
+    (
+        ISSUE_CREATED, ISSUE_UPDATED, COMMENT_ADDED, COMMENT_EDITED, COMMENT_REDACTED,
+        TIME_OVERRULED,
+    )
+)  # fmt: skip
 
 _Announced = tuple[bool, int, EventId, Event]
 """Certified or not, time and id, by which announcements are ranked; and the event."""
@@ -380,11 +384,11 @@ def _fold(txn: Txn, news: list[Event], before: Summary | None, *, alone: bool) -
     All of `news` are stored already; `alone` says that no others are.
     """
     issue_id = news[0].issue_id
-    if before is not None and news[0].order > before.last:
+    if before is not None and follows(before, news):
         return advance(before, news)
     if before is None and all(event.tag != ISSUE_CREATED for event in news):
         return None
-    summary = summarise(news if alone else issue_events(txn, issue_id))
+    summary = summarise(news if alone else IssueEvents(txn, issue_id))
     assert summary is not None, "an issue that was created has a summary"
     return summary
 

@@ -67,5 +67,6 @@ EXAMPLES: dict[int, tuple[object, ...]] = {
     kinds.COMMENT_REDACTED: (b"\x07" * 32, "secret"),
     kinds.ISSUE_DELETED: ("spam",),
     kinds.ISSUE_RESTORED: ("no spam",),
+    kinds.TIME_OVERRULED: ((b"\x07" * 32, b"\x08" * 32),),
 }
 """One valid payload of every kind."""

@@ -192,6 +192,7 @@ def test_every_known_kind_folds(tag: int) -> None:
         kinds.PROJECT_CONTEXT_UPDATED: ("k", "v"),
         kinds.ACTOR_ANNOUNCED: ("l", "n", "e", None),
         kinds.FIELD_SET: ("k", None),
+        kinds.TIME_OVERRULED: ((b"\0" * 32,),),
         kinds.COMMENT_EDITED: (b"\0" * 32, "b"),
         kinds.COMMENT_REDACTED: (b"\0" * 32, "r"),
     }

@@ -58,7 +58,11 @@ def logs(draw: st.DrawFn, max_size: int = 40) -> list[Event]:
     for _ in range(draw(st.integers(0, max_size))):
         issue_id, actor, ts = draw(issue_ids), draw(st.sampled_from(ACTORS)), draw(TIMES)
         comments = [e for e in events if e.tag == 3]
-        if comments and draw(st.integers(0, 4)) == 0:
+        if events and draw(st.integers(0, 7)) == 0:
+            named = draw(st.lists(st.sampled_from(events), min_size=1, max_size=4))
+            ids = tuple(sorted({e.event_id for e in named}))
+            draft = Draft(draw(st.sampled_from(named)).issue_id, 115, (ids,))
+        elif comments and draw(st.integers(0, 4)) == 0:
             comment = draw(st.sampled_from(comments))
             draft = Draft(
                 comment.issue_id,
