@@ -1,4 +1,4 @@
-"""Events from a beads export: a pure function of its lines and of earlier imports' events.
+"""Events from a beads export: a pure function of its lines, earlier imports, and a latest time.
 
 Rules and reasons: spec/exchange.md, Beads. No clock, no randomness; ids come from the source.
 """
@@ -12,10 +12,10 @@ from grit.core import events as kinds
 from grit.core.dependencies import edges_of, topological_order
 from grit.core.errors import InvalidArgs
 from grit.core.events import Draft, Event, Payload
-from grit.core.fold import fold
+from grit.core.fold import counted_ts, fold, overruled_times
 from grit.core.ids import ActorId, IssueId
 from grit.core.issue import Comment, Issue
-from grit.core.limits import ID_BYTES, LABELS_MAX, VALUE_CHARS_MAX
+from grit.core.limits import ID_BYTES, LABELS_MAX, TS_UNIX_MS_MAX, VALUE_CHARS_MAX
 from grit.services.beads_record import Record, clean_id, parse_line, read_record
 
 IMPORTER: Final = "beads"
@@ -72,9 +72,14 @@ def _nothing(_issue_id: IssueId) -> Sequence[Event]:
     return ()
 
 
-def translate(lines: Iterable[bytes], told: Told = _nothing) -> Translation:
-    """Return the events that bring the log up to the export; never raises for what lines hold."""
-    return _Translator(told).run(lines)
+def translate(
+    lines: Iterable[bytes], told: Told = _nothing, latest_ms: int = TS_UNIX_MS_MAX
+) -> Translation:
+    """Return the events that bring the log up to the export; never raises for what lines hold.
+
+    A time of the source after `latest_ms` is not used.
+    """
+    return _Translator(told, latest_ms).run(lines)
 
 
 class _Sealer:
@@ -102,8 +107,9 @@ class _Sealer:
 
 
 class _Translator:
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: Told, latest_ms: int) -> None:
         self.told = told
+        self.latest_ms = latest_ms
         self.found: dict[IssueId, dict[bytes, Event]] = {}
         self.names: set[str] = set()
         self.seen: dict[str, int] = {}
@@ -133,7 +139,7 @@ class _Translator:
             shape = parse_line(line)
             source_id = clean_id(shape)
             notes: list[tuple[str, bool]] = []
-            record = read_record(shape, lambda *told: notes.append(told))
+            record = read_record(shape, lambda *told: notes.append(told), self.latest_ms)
         except ValueError as error:
             self.findings.append(Finding(number, None, f"line set aside: {error}", True))
             return
@@ -261,7 +267,9 @@ def _changes(
     needed += edits
     if not needed and not comments:
         return []
-    last_ts = told[-1].ts_unix_ms
+    times = overruled_times(told)
+    own = [event for event in told if event.tag != kinds.TIME_OVERRULED]
+    last_ts = max(counted_ts(event, times) for event in own)
     newest_ts = wanted[-1].ts_unix_ms
     if newest_ts < last_ts:
         sealer.note("older than what was imported before; left as it is", False)

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from grit.core.limits import LABEL_CHARS_MAX, TEXT_BYTES_MAX, TITLE_CHARS_MAX, VALUE_CHARS_MAX
+from grit.core.limits import (
+    LABEL_CHARS_MAX,
+    TEXT_BYTES_MAX,
+    TITLE_CHARS_MAX,
+    TS_UNIX_MS_MAX,
+    VALUE_CHARS_MAX,
+)
 
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 Json = dict[str, object]
@@ -116,12 +122,13 @@ def clean_id(shape: Json) -> str:
     return value.strip().encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
-def read_record(shape: Json, note: Note) -> Record:
+def read_record(shape: Json, note: Note, latest_ms: int = TS_UNIX_MS_MAX) -> Record:
     """Return the issue; what does not fit is told to `note`, and never stops the rest.
 
-    Raises ValueError when the object is nested too deeply to be kept.
+    A time after `latest_ms` is none. Raises ValueError when the object is nested too deeply to be
+    kept.
     """
-    source = _Source(shape, note)
+    source = _Source(shape, note, latest_ms)
     created = source.time("created_at", None)
     updated = max(created, source.time("updated_at", created, known="updated_at" in shape))
     status = source.text("status") or "open"
@@ -155,9 +162,10 @@ def read_record(shape: Json, note: Note) -> Record:
 class _Source:
     """A JSON object of the source, read with complaints instead of exceptions."""
 
-    def __init__(self, shape: Json, note: Note) -> None:
+    def __init__(self, shape: Json, note: Note, latest_ms: int) -> None:
         self.shape = shape
         self.note = note
+        self.latest_ms = latest_ms
         self.id = clean_id(shape)
 
     def text(self, key: str) -> str:
@@ -175,8 +183,11 @@ class _Source:
     def time(self, key: str, default: int | None, known: bool = True) -> int:
         value = self.shape.get(key)
         ts_unix_ms = parse_ms(value)
-        if ts_unix_ms is not None:
+        if ts_unix_ms is not None and ts_unix_ms <= self.latest_ms:
             return ts_unix_ms
+        if ts_unix_ms is not None:
+            self.note(f"{key} is over a day ahead of this machine's clock, and not used", False)
+            return default or 0
         if known and (value or default is None):
             self.note(f"{key} is missing or no time", False)
         return default or 0
@@ -199,7 +210,7 @@ class _Source:
             for name in sorted(set(item) - known):
                 if item[name] not in (None, "", [], {}):
                     self.note(f"key '{name}' within {key} is not kept", True)
-            found.append(_Source(item, self.note))
+            found.append(_Source(item, self.note, self.latest_ms))
         return found
 
 

@@ -272,8 +272,8 @@ def log_checks(workspace: Workspace, head: str | None, facts: Facts) -> list[Che
             facts.future,
             "no event is from the future",
             "{} more than a day ahead of this machine's clock",
-            "look at the clocks here and of the writer; the next change of the issue (a comment will "
-            "do) makes them count as of then, and wins over them",
+            "look at the clocks here and of the writer; the next change of the issue (a comment "
+            "will do) makes them count as of then, and wins over them",
         ),
         _check_chain(facts),
     ]

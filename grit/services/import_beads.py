@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, Final, NamedTuple
 
 from grit.core.codec import encode_record
-from grit.core.events import Event
+from grit.core.events import TIME_OVERRULED, Event
 from grit.core.ids import ActorId, IssueId
+from grit.core.limits import CLOCK_AHEAD_MS_MAX
 from grit.services.actors import signer
 from grit.services.beads_events import Finding, Translation, actor_id_of, translate
 from grit.services.beads_record import LINE_BYTES_MAX
@@ -39,7 +40,11 @@ def import_beads(workspace: Workspace, file: BinaryIO) -> Imported:
     # Nothing here makes cycles, and collecting costs a fifth of the time.
     gc.disable()
     try:
-        translation = translate(_counted(workspace, _lines(file)), _Told(reader).events_of)
+        translation = translate(
+            _counted(workspace, _lines(file)),
+            _Told(reader).events_of,
+            workspace.now_ms() + CLOCK_AHEAD_MS_MAX,
+        )
         if not translation.events:
             return Imported(translation, Written((), reader.head()))
         subject = f"import {translation.issues} issues from beads"
@@ -101,7 +106,13 @@ class _Told:
         if not self._actors:
             return ()
         events = self._reader.events_of(issue_id)
-        return [event for event in events if event.actor_id in self._actors]
+        found = [event for event in events if event.actor_id in self._actors]
+        # What anybody says of their times decides when they count.
+        return found and [
+            event
+            for event in events
+            if event.actor_id in self._actors or event.tag == TIME_OVERRULED
+        ]
 
 
 def is_import(actor_id: ActorId, label: str) -> bool:

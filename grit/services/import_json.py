@@ -2,15 +2,26 @@
 
 import json
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import BinaryIO, Final, NamedTuple, cast
 
 from grit.core import codec
 from grit.core.errors import InvalidArgs
-from grit.core.events import Event
-from grit.core.limits import ATTACHMENT_BYTES_MAX, EVENT_ID_BYTES, ID_BYTES, SIGNATURE_BYTES
+from grit.core.events import TIME_OVERRULED, Event
+from grit.core.fold import overruled_times
+from grit.core.ids import EventId, IssueId
+from grit.core.limits import (
+    ATTACHMENT_BYTES_MAX,
+    CLOCK_AHEAD_MS_MAX,
+    EVENT_ID_BYTES,
+    ID_BYTES,
+    OVERRULED_WRITE_MAX,
+    SIGNATURE_BYTES,
+)
+from grit.core.times import format_ms
 from grit.services.actors import Signer, signer
+from grit.services.refresh import refresh
 from grit.services.shapes import event_from_json
 from grit.services.workspace import Workspace
 from grit.services.write import store
@@ -21,6 +32,10 @@ BYTES_MAX: Final = 32 * 1024 * 1024
 _LINE_BYTES_MAX: Final = 2 * ATTACHMENT_BYTES_MAX
 _WHOLE_BYTES_MAX: Final = 512 * 1024 * 1024
 """A document that does not have the exporter's lines is read in one piece."""
+_FUTURE: Final = (
+    "its time is over a day ahead of this machine's clock, and no TimeOverruled names it; if the "
+    "clock is wrong, set it and import again"
+)
 _META: Final = b'{"meta": '
 _NAMES: Final = {
     b'"issues": [': "issues",
@@ -59,7 +74,7 @@ def import_json(workspace: Workspace, file: BinaryIO) -> Imported:
     Raises InvalidArgs when the file is not an export, and what `store` raises.
     """
     author = signer(workspace)
-    intake = _Intake()
+    intake = _Intake(workspace.now_ms() + CLOCK_AHEAD_MS_MAX)
     progress = workspace.ports.progress
     progress.start("importing events")
     try:
@@ -68,6 +83,11 @@ def import_json(workspace: Workspace, file: BinaryIO) -> Imported:
             progress.advance()
             if intake.full:
                 _flush(workspace, intake, author)
+        if intake.ahead:
+            reader = refresh(workspace)
+            for issue_id in sorted({event.issue_id for _, event in intake.ahead}):
+                intake.note_overruled(reader.events_of(issue_id))
+            intake.judge_ahead(reader.has_event)
         _flush(workspace, intake, author)
     finally:
         progress.done()
@@ -79,7 +99,11 @@ def import_json(workspace: Workspace, file: BinaryIO) -> Imported:
 class _Intake:
     """Checks what the document holds and gathers it for the next append."""
 
-    def __init__(self) -> None:
+    def __init__(self, latest_ms: int) -> None:
+        self.latest_ms = latest_ms
+        self.ahead: list[tuple[int, Event]] = []
+        """Events from the future and their places, until it is known what overrules them."""
+        self.overruled: dict[tuple[IssueId, EventId], int] = {}
         self.events: list[Event] = []
         self.attachments: dict[str, bytes] = {}
         self.places: dict[str, int] = {}
@@ -100,9 +124,11 @@ class _Intake:
         try:
             if name == "events":
                 event = _checked(event_from_json(shape))
-                self.events.append(event)
-                self.valid += 1
-                self.size += len(codec.encode_record(event))
+                self.note_overruled([event])
+                if event.ts_unix_ms > self.latest_ms:
+                    self._wait(position, event)
+                else:
+                    self.accept(event)
             else:
                 digest, content = _attachment(shape)
                 self.attachments[digest] = content
@@ -115,6 +141,36 @@ class _Intake:
         self.refused += 1
         if len(self.refusals) < REFUSALS_MAX:
             self.refusals.append(Refusal(what, position, reason))
+
+    def accept(self, event: Event) -> None:
+        self.events.append(event)
+        self.valid += 1
+        self.size += len(codec.encode_record(event))
+
+    def _wait(self, position: int, event: Event) -> None:
+        if len(self.ahead) >= OVERRULED_WRITE_MAX:
+            raise InvalidArgs(f"{_FUTURE}: {format_ms(event.ts_unix_ms)}")
+        self.ahead.append((position, event))
+
+    def note_overruled(self, events: Iterable[Event]) -> None:
+        """Note which times do not count (spec/projection.md)."""
+        for event in events:
+            if event.tag == TIME_OVERRULED:
+                for event_id, ts_unix_ms in overruled_times([event]).items():
+                    key = event.issue_id, event_id
+                    told = self.overruled.get(key, ts_unix_ms)
+                    self.overruled[key] = min(told, ts_unix_ms)
+
+    def judge_ahead(self, known: Callable[[Event], bool]) -> None:
+        """Accept of what is from the future what something overrules and what the log holds."""
+        for position, event in self.ahead:
+            key = event.issue_id, event.event_id
+            if self.overruled.get(key, event.ts_unix_ms) <= self.latest_ms or known(event):
+                self.accept(event)
+            else:
+                reason = f"{_FUTURE}: {format_ms(event.ts_unix_ms)}"
+                self.refusals.append(Refusal("events", position, reason))
+        self.ahead = []
 
 
 def _flush(workspace: Workspace, intake: _Intake, author: Signer) -> None:

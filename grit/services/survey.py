@@ -176,7 +176,7 @@ class _Surveyor:
         self._ahead: dict[EventId, IssueId] = {}
         self._ahead_count = 0
         self._overruled: dict[tuple[IssueId, EventId], int] = {}
-        """The earliest time of a TimeOverruled that names the event; the first ones that are met."""
+        """The earliest time of a TimeOverruled that names the event."""
         self._families: dict[int, set[tuple[EventId, ActorId, EventId]]] = {}
         """By parent: the events that name it, where the parent is missing or named twice."""
         self._existing: set[EventId] = set()
@@ -301,16 +301,16 @@ class _Surveyor:
             self._deleted[event.issue_id] = (place, event.tag == ISSUE_DELETED)
 
     def _place(self, event: Event) -> _Place:
-        """Return the event's place in the order by the times that count, as far as they are known."""
+        """Return the event's place by the times that count, as far as they are known."""
         told = self._overruled.get((event.issue_id, event.event_id), event.ts_unix_ms)
         return min(event.ts_unix_ms, told), event.order
 
     def _note_overruled(self, event: Event) -> None:
         for event_id in cast(tuple[EventId, ...], event.payload[0]):
             key = event.issue_id, event_id
-            told = self._overruled.get(key)
-            if told is not None or len(self._overruled) < OVERRULED_WRITE_MAX:
-                self._overruled[key] = min(event.ts_unix_ms, told or event.ts_unix_ms)
+            if key in self._overruled or len(self._overruled) < OVERRULED_WRITE_MAX:
+                told = self._overruled.get(key, event.ts_unix_ms)
+                self._overruled[key] = min(told, event.ts_unix_ms)
 
     def _future(self) -> Tally:
         """Return what is from the future, without what counts at an earlier time."""
