@@ -185,12 +185,18 @@ def status(run: Context, resource: str | None, all_: bool, remote: bool, local: 
 @_local("Do not ask the remote; clear away here alone.")
 @click.pass_obj
 def gc(run: Context, local: bool) -> None:
-    """Clear away leases that ended more than 30 days ago, here and on the remote."""
+    """Clear away leases that ended more than 30 days ago, here and on the remote.
+
+    Twice, more than a week apart: the first run only notes what is old.
+    """
     done = leases.gc(run.workspace, local=local)
-    count = len(done.removed)
+    count, waiting = len(done.removed), done.waiting
     run.show(
-        {"removed": done.removed, "kept": done.kept},
-        lambda: [f"removed {count} old lease{'s' if count != 1 else ''}, kept {done.kept}"],
+        {"removed": done.removed, "kept": done.kept, "waiting": done.waiting},
+        lambda: [
+            f"removed {count} old lease{'s' if count != 1 else ''}, kept {done.kept}",
+            *([f"{done.waiting} of them are old too, and go with a gc in 8 days"] * (waiting > 0)),
+        ],
     )
 
 

@@ -199,7 +199,7 @@ def acquire(
     """Return the lease that the holder gets, where `blocker` found nobody in the way.
 
     `known` is what the resource's ref holds. Who still holds it goes on under the same fence;
-    else the fence counts up. Raises InvalidArgs for a duration out of bounds.
+    else the fence counts up, from its bound to 1. Raises InvalidArgs for a duration out of bounds.
     """
     expires_ms = now_ms + check_ttl(ttl_ms)
     if known is None:
@@ -211,7 +211,8 @@ def acquire(
         owner=holder.owner,
         nonce=holder.nonce,
         expires_unix_ms=expires_ms,
-        fence=known.fence if own else min(known.fence + 1, FENCE_MAX),
+        # A fence that cannot count up was set by hand: nobody counts that far.
+        fence=known.fence if own else known.fence + 1 if known.fence < FENCE_MAX else 1,
         claimed=claimed or kept,
     )
 

@@ -138,6 +138,9 @@ LEASE_SKEW_MS: Final = 30_000
 """How much two clocks may differ: an expired lease is taken over only after this margin."""
 LEASE_KEEP_MS: Final = 30 * 24 * 60 * 60 * 1000
 """A lease ref is removed after this time without a change: longer than any lease lasts."""
+LEASES_SEEN_MAX: Final = 10_000
+"""Leases that a clone remembers having seen."""
+LEASES_SEEN_BYTES_MAX: Final = 1024 * 1024
 LEASE_WAIT_MS_MAX: Final = 60_000
 """How long a command waits for another of this clone that is talking to the remote."""
 LEASE_ROUNDS_MAX: Final = 16

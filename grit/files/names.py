@@ -56,6 +56,7 @@ NAMES: Final[Mapping[str, Mapping[str, Named]]] = {
         "queue.lock-file": _LOCK,
         "wal.lock-file": _LOCK,
         "leases.lock-file": _LOCK,
+        "leases-seen": Named("file", limits.LEASES_SEEN_BYTES_MAX),
         "remotes": Named("file", limits.REMOTES_BYTES_MAX),
         "verified": Named("file", limits.VERIFIED_BYTES_MAX),
         "verified-mark": _MARK,

@@ -233,9 +233,10 @@ def check_snapshots(workspace: Workspace, ref: LogRef, view: ViewState) -> Check
 def check_leases(workspace: Workspace) -> Check:
     """Whether every lock ref, here and as recorded from remotes, holds a lease to believe."""
     from grit.git.leases import list_locks
+    from grit.services.lease_clock import by_own_clock
 
     try:
-        locks = list_locks(workspace.wal)
+        locks = by_own_clock(workspace, list_locks(workspace.wal))
     except GritError as error:
         return Check("leases", "warn", f"not checked: {error.message}", "mend 'ref' first")
     now_ms = workspace.now_ms()

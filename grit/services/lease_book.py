@@ -13,6 +13,7 @@ from grit.git import leases as refs
 from grit.git.leases import LockRef
 from grit.git.remotes import Remote, find_remote, sync_remote
 from grit.git.tracking import tracking_ref
+from grit.services.lease_clock import by_own_clock, check_clock
 from grit.services.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class LeaseBook:
 
         Raises GitFailed with the remote's words when it refuses for another reason.
         """
+        check_clock(self._workspace.now_ms())
         ref = f"{refs.locks_folder(self._wal)}/{lease.resource.lock_name}"
         here, there = self._at(ref, None), self._there(ref)
         now_ms = self._workspace.now_ms()
@@ -130,7 +132,7 @@ class LeaseBook:
         return removed
 
     def _read(self) -> None:
-        self._locks = refs.list_locks(self._wal)
+        self._locks = by_own_clock(self._workspace, refs.list_locks(self._wal))
         self._places = {(lock.ref, lock.remote): lock for lock in self._locks}
 
     def _at(self, ref: str, remote: str | None) -> LockRef | None:

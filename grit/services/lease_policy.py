@@ -7,6 +7,7 @@ from grit.core.events import ACTOR_ANNOUNCED, Event
 from grit.core.lease import Holder, Lease, blocker, issue_resource
 from grit.git.leases import list_locks, newest
 from grit.services.actors import Signer
+from grit.services.lease_clock import by_own_clock
 from grit.services.leases import details_of, held_by
 from grit.services.session import session_nonce
 from grit.services.workspace import Workspace
@@ -19,7 +20,7 @@ def check_leases(workspace: Workspace, events: Sequence[Event], author: Signer) 
     Under the policy `require` raises Conflict, naming the holder; under `warn` tells the user
     once. No remote is asked (spec/leases.md, Policy).
     """
-    locks = newest(workspace.wal, list_locks(workspace.wal))
+    locks = newest(workspace.wal, by_own_clock(workspace, list_locks(workspace.wal)))
     now_ms = workspace.now_ms()
     # Only leases on issues and on everything can stand against a write.
     live = {

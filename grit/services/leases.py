@@ -13,6 +13,7 @@ from grit.git.leases import LockRef
 from grit.services.actors import signer
 from grit.services.find import resolve
 from grit.services.lease_book import LeaseBook
+from grit.services.lease_clock import check_clock, old_since
 from grit.services.refresh import refresh
 from grit.services.session import GRIT_SESSION, session_nonce
 from grit.services.workspace import Workspace
@@ -49,10 +50,11 @@ class Status(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """What `gc` removed, by resource, and how many lock refs stay."""
+    """What `gc` removed, by resource, and how many lock refs stay; some may go at the next time."""
 
     removed: list[str]
     kept: int
+    waiting: int = 0
 
 
 def parse(workspace: Workspace, text: str) -> Resource:
@@ -159,19 +161,23 @@ def status(workspace: Workspace, *, remote: bool = False) -> Status:
 def gc(workspace: Workspace, *, local: bool = False) -> Collected:
     """Remove lock refs that nobody has changed for LEASE_KEEP_MS, here and on the remote.
 
-    Every lease that any clone may still have under such a ref has ended long ago. What is
-    malformed stays.
+    An earlier run must have found them old too, longer ago than a lease lasts: a clock that has
+    jumped removes no live lease. What is malformed stays.
     """
     now_ms = workspace.now_ms()
+    check_clock(now_ms)
     book = LeaseBook(workspace, local=local)
     with book.locked():
         book.look()
         locks = book.all_locks()
-        removed = book.remove([lock for lock in locks if _is_old(lock, now_ms)])
+        old = [lock for lock in locks if _is_old(lock, now_ms)]
+        gone_before = old_since(workspace, locks, old)
+        removed = book.remove([lock for lock in old if lock.oid in gone_before])
     gone = {(lock.remote, lock.ref) for lock in removed}
     kept = {lock.ref for lock in locks if (lock.remote, lock.ref) not in gone}
     texts = {lock.lease.resource.text for lock in removed if lock.lease is not None}
-    return Collected(sorted(texts), len(kept))
+    waiting = {lock.ref for lock in old} & kept
+    return Collected(sorted(texts), len(kept), len(waiting))
 
 
 def name_of(reader: ViewReader, lease: Lease, person: str = "") -> str:

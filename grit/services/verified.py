@@ -15,7 +15,7 @@ from grit.view.trust import trusted_record, vouch
 
 _RECORD: Final = "verified"
 _MARK: Final = "verified-mark"
-_VERSION: Final = 1
+_VERSION: Final = 2
 """Goes up with the rules of decoding too: what could not be read was not verified."""
 _WRONG_MAX: Final = 100_000
 """With more wrong signatures than this, nothing is recorded."""

@@ -140,7 +140,8 @@ def test_blockers_are_live_leases_of_other_holders() -> None:
 
 
 def test_the_fence_counts_every_change_of_holder() -> None:
-    """A first lease has fence 1; going on keeps it; a takeover, or a new start, counts up."""
+    """A first lease has fence 1; going on keeps it; a takeover, or a new start, counts up; what
+    cannot count up starts again."""
     first = rules.acquire(SRC, ME, None, NOW_MS, TTL_MS)
     assert (first.fence, first.expires_unix_ms, first.holder) == (1, NOW_MS + TTL_MS, ME)
     again = rules.acquire(SRC, ME, first, NOW_MS + 10, TTL_MS)
@@ -152,7 +153,9 @@ def test_the_fence_counts_every_change_of_holder() -> None:
     assert back is not None and back.released
     assert rules.acquire(SRC, ME, back, NOW_MS, TTL_MS).fence == 2
     full = first._replace(fence=FENCE_MAX, expires_unix_ms=0)
-    assert rules.acquire(SRC, ME, full, NOW_MS, TTL_MS).fence == FENCE_MAX
+    assert rules.acquire(SRC, ME, full, NOW_MS, TTL_MS).fence == 1
+    held = first._replace(fence=FENCE_MAX)
+    assert rules.acquire(SRC, ME, held, NOW_MS, TTL_MS).fence == FENCE_MAX
 
 
 def test_only_the_holder_renews_and_gives_back() -> None:

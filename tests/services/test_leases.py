@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from grit.core.errors import Conflict, GitFailed, NotFound
-from grit.core.lease import Lease, conflicts, parse_resource
+from grit.core.lease import Lease, conflicts, encode_lock, parse_resource
 from grit.core.limits import LEASE_KEEP_MS, LEASE_MS_MAX, LEASE_SKEW_MS
 from grit.services import leases
 from tests.core.builders import NOW_MS
@@ -333,7 +333,10 @@ def test_a_broken_record_of_the_remote_is_kept_aside(pair: tuple[Session, Sessio
 
 
 def test_gc_removes_what_is_old_everywhere(pair: tuple[Session, Session]) -> None:
-    """After 30 days without a change a lock ref goes, here and on the remote; newer ones stay."""
+    """After 30 days without a change a lock ref goes, here and on the remote; newer ones stay.
+
+    It goes with the second gc that finds it old, more than 7 days after the first.
+    """
     one, two = pair
     shared = one.folder.parent / "shared.git"
     one.acquire("path:a")
@@ -343,11 +346,17 @@ def test_gc_removes_what_is_old_everywhere(pair: tuple[Session, Session]) -> Non
     two.acquire("path:c")
     assert two.use(leases.gc) == leases.Collected([], 3)
     two.now_ms += TTL_MS + 1000
+    assert two.use(leases.gc) == leases.Collected([], 3, 2)
+    two.now_ms += LEASE_MS_MAX + LEASE_SKEW_MS - 1
+    assert two.use(leases.gc) == leases.Collected([], 3, 2)
+    two.now_ms += 1
     assert two.use(leases.gc) == leases.Collected(["path:a", "path:b"], 1)
     assert git(shared, "for-each-ref", "--format=%(refname)") == lock_ref("path:c")
     assert {lock.ref for lock in two.locks()} == {lock_ref("path:c")}
     # The other clone has them still; a plain push of them brings nothing to life.
     one.now_ms = two.now_ms
+    assert one.use(leases.gc).waiting == 2
+    one.now_ms += LEASE_MS_MAX + LEASE_SKEW_MS
     assert one.use(leases.gc).removed == ["path:a", "path:b"]
     assert two.acquire("path:a").fence == 1
 
@@ -406,7 +415,13 @@ def test_doctor_names_lock_refs_that_hold_no_lease(alone: Path) -> None:
     assert mine.use(check_leases).message == "nothing is leased, as far as this clone knows"
     mine.acquire("path:fine")
     assert mine.use(check_leases).status == "ok"
-    Session(alone, "a", NOW_MS + 3 * LEASE_MS_MAX).acquire("path:future", LEASE_MS_MAX)
+    future = Session(alone, "a", NOW_MS + 3 * LEASE_MS_MAX).acquire("path:future", LEASE_MS_MAX)
+    assert mine.use(check_leases).message == "live leases: 2"
+    # Set by hand: its commit is of today, and its end fits neither that nor the clock.
+    blob = git(alone, "hash-object", "-w", "--stdin", stdin=encode_lock(future))
+    tree = git(alone, "mktree", stdin=f"100644 blob {blob}\tlock.json\n".encode())
+    commit = git(alone, "commit-tree", tree, "-m", "by hand")
+    git(alone, "update-ref", lock_ref("path:future"), commit)
     check = mine.use(check_leases)
     assert (check.status, "ends too late" in check.message) == ("warn", True)
     assert "blocks" not in Session(alone, "b").acquire("path:future").resource.text
