@@ -74,7 +74,7 @@ def escape(text: str, multiline: bool = False) -> str:
 
 
 def _escaped(text: str, kept: str) -> str:
-    from unicodedata import category
+    from grit.core.characters import category
 
     unsafe = _unsafe().match
     shown: list[str] = []

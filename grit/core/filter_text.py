@@ -76,8 +76,10 @@ def _sort(values: tuple[str, ...]) -> tuple[SortName, bool]:
 
 
 def _refused(text: str, at: int, message: str) -> InvalidArgs:
+    from grit.core.characters import is_printable
+
     start = max(0, at - 40)
-    shown = "".join(char if char.isprintable() else " " for char in text[start : at + 40])
+    shown = "".join(char if is_printable(char) else " " for char in text[start : at + 40])
     caret = " " * (at - start) + "^"
     return InvalidArgs(f"{message}\n  {shown}\n  {caret}", filter=text, position=at)
 

@@ -106,13 +106,13 @@ def parse_resource(text: str) -> Resource:
     space, colon, name = text.strip().partition(":")
     if not colon or space not in _SPACES:
         raise InvalidArgs(f"'{text}' is no resource: write repo:NAME, path:PATH or issue:ID")
-    if not name.isprintable():
+    if not _prints(name):
         raise InvalidArgs(f"the resource {name[:80]!r} has characters that do not print")
     if not name.isascii():
-        from unicodedata import normalize
+        from grit.core.characters import nfc
 
         # One file has two spellings where accents can be letters of their own (macOS).
-        name = normalize("NFC", name)
+        name = nfc(name)
     if len(name) > RESOURCE_CHARS_MAX:
         raise InvalidArgs(f"a resource has at most {RESOURCE_CHARS_MAX} characters")
     return Resource(space, _SPACES[space](name))
@@ -280,7 +280,15 @@ def parse_lock(data: bytes, lock_name: str | None = None) -> Lease:
 
 
 def _is_line(text: str) -> bool:
-    return 0 < len(text) <= CLAIMED_CHARS_MAX and text.isprintable()
+    return 0 < len(text) <= CLAIMED_CHARS_MAX and _prints(text)
+
+
+def _prints(text: str) -> bool:
+    if text.isascii():
+        return text.isprintable()
+    from grit.core.characters import is_printable
+
+    return is_printable(text)
 
 
 def _json_object(data: bytes) -> dict[str, object]:

@@ -97,7 +97,15 @@ def field_value(key: str, value: str) -> str:
     if key == "priority":
         rank = priority_rank(value)
         return value if rank == PRIORITY_RANK_UNSET else str(rank)
-    return value.lower() if key == "parent" else value
+    return value.lower() if key == "parent" and value.isascii() else value
+
+
+def _folded(title: str) -> str:
+    if title.isascii():
+        return title.lower()
+    from grit.core.characters import fold_case
+
+    return fold_case(title)
 
 
 def estimate_number(value: str) -> int | None:
@@ -291,6 +299,6 @@ _SORT_KEYS: Final[dict[str, Callable[[Summary], SortKey]]] = {
     "updated": lambda row: (-row.updated_ts, row.issue_id),
     "created": lambda row: (-row.created_ts, row.issue_id),
     "priority": lambda row: (priority_rank(row.field("priority")), row.created_ts, row.issue_id),
-    "title": lambda row: (row.title.casefold(), row.title, row.issue_id),
+    "title": lambda row: (_folded(row.title), row.title, row.issue_id),
     "id": lambda row: (row.issue_id,),
 }

@@ -1,6 +1,7 @@
 """Words of a text: what the text index stores and what a search compares (spec/query.md, Text).
 
-The words depend on the text alone: never on locale, environment or hash seed.
+The words depend on the text alone: never on locale, environment, hash seed or the Unicode version
+of this Python.
 """
 
 import re
@@ -25,9 +26,11 @@ def words(text: str) -> list[str]:
     """
     if text.isascii():
         return re.findall(_ASCII_WORD, text.lower(), re.ASCII)
+    from grit.core.characters import fold  # not needed for most texts
+
     return [
         word if len(word) * 4 <= WORD_BYTES_MAX else _cut(word)
-        for word in re.findall(_WORD, _fold(text))
+        for word in re.findall(_WORD, fold(text))
     ]
 
 
@@ -42,14 +45,6 @@ def matches_phrase(haystack: str, phrase: Sequence[str]) -> bool:
     Punctuation, case and the width of white space do not count.
     """
     return f" {' '.join(phrase)} " in f" {' '.join(words(haystack))} "
-
-
-def _fold(text: str) -> str:
-    from unicodedata import normalize  # not needed for most texts, and 0.3 ms to load
-
-    # Folding the case can undo the normal form, and the normal form can bring capitals back.
-    folded = normalize("NFKC", normalize("NFKC", text).casefold()).casefold()
-    return normalize("NFKC", folded)
 
 
 def _cut(word: str) -> str:

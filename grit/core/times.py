@@ -20,11 +20,11 @@ _UNIT_MS: Final = {
     "mo": 30 * DAY_MS,
     "y": 365 * DAY_MS,
 }
-_DURATION: Final = re.compile(r"([0-9]{1,9})(s|mo|m|h|d|w|y)", re.IGNORECASE)
+_DURATION: Final = re.compile(r"([0-9]{1,9})(s|mo|m|h|d|w|y)", re.IGNORECASE | re.ASCII)
 _TIME: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{3}))?)?Z?)?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _MONTH_STARTS: Final = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 """Days before each month of a year that is no leap year."""

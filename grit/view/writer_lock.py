@@ -72,7 +72,7 @@ class WriterLock:
         except OSError:
             return 0, ""
         pid, _, word = note.decode("ascii", "replace").partition(" ")
-        return (int(pid), word.strip()) if pid.isdigit() else (0, "")
+        return (int(pid), word.strip()) if pid.isascii() and pid.isdigit() else (0, "")
 
     def release(self) -> None:
         """Give the lock back; does nothing when it is not held."""

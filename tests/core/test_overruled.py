@@ -2,21 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from random import Random
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grit.core import codec
 from grit.core import events as kinds
 from grit.core.clock import next_ts
 from grit.core.errors import InvalidArgs
-from grit.core.events import Draft, Event
+from grit.core.events import Event
 from grit.core.fold import advance, fold, follows, split_ahead, summarise
 from grit.core.ids import ActorId, EventId
 from grit.core.issue import Issue
 from grit.core.limits import CLOCK_AHEAD_MS_MAX, OVERRULED_MAX, TS_UNIX_MS_MAX
-from tests.core.builders import ISSUE, NOW_MS, created, event, fold_of
+from tests.core.builders import NOW_MS, created, event, fold_of
 
 DAY_MS = 86_400_000
 LAST_MS = TS_UNIX_MS_MAX
@@ -27,6 +27,11 @@ def overruled(*named: Event, ts: int, actor: ActorId = ANN) -> Event:
     """Seal a TimeOverruled."""
     ids = tuple(sorted(one.event_id for one in named))
     return event(kinds.TIME_OVERRULED, ids, ts=ts, actor=actor)
+
+
+def names_of(one: Event) -> tuple[bytes, ...]:
+    """Return what a TimeOverruled names."""
+    return cast(tuple[bytes, ...], one.payload[0])
 
 
 def write(
@@ -109,7 +114,7 @@ def model(events: Sequence[Event]) -> list[Event]:
         told = [
             other.ts_unix_ms
             for other in events
-            if other.tag == kinds.TIME_OVERRULED and one.event_id in other.payload[0]  # type: ignore[operator]
+            if other.tag == kinds.TIME_OVERRULED and one.event_id in names_of(other)
         ]
         return (min([one.ts_unix_ms, *told]), one.order)
 
@@ -278,7 +283,7 @@ def test_many_events_ahead_take_several_events() -> None:
         event(kinds.FIELD_SET, "n", str(n), ts=LAST_MS - 3000 + n) for n in range(OVERRULED_MAX + 1)
     ]
     made = write(frozen, NOW_MS, ANN, kinds.LABEL_ADDED, "l")
-    named = [len(one.payload[0]) for one in made[:-1]]  # type: ignore[arg-type]
+    named = [len(names_of(one)) for one in made[:-1]]
     assert named == [OVERRULED_MAX, 1]
     assert fold_of(*frozen, *made).summary.field("n") == str(OVERRULED_MAX)
 
@@ -298,6 +303,6 @@ def test_many_events_ahead_take_several_events() -> None:
 def test_what_names_nothing_or_names_it_twice_is_invalid(names: tuple[object, ...]) -> None:
     """The ids are 1 to OVERRULED_MAX, ascending, each once: one meaning has one encoding."""
     with pytest.raises(InvalidArgs, match="TimeOverruled: bad events"):
-        codec.seal(Draft(ISSUE, kinds.TIME_OVERRULED, (names,)), ANN, NOW_MS, None)  # type: ignore[arg-type]
+        event(kinds.TIME_OVERRULED, names)
     good = tuple(EventId(n.to_bytes(32, "big")) for n in range(OVERRULED_MAX))
     assert event(kinds.TIME_OVERRULED, good).payload == (good,)
