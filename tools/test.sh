@@ -47,6 +47,7 @@ prepare() {
     need_deb lighttpd lighttpd
     need_deb zsh zsh
     need_deb fish fish
+    need_deb faketime faketime
     if [ "$quick" = no ] && [ ! -e .venv/.fuzz-tried ]; then
         .venv/bin/python -m pip install -q --disable-pip-version-check "atheris>=3.0" 2>/dev/null ||
             say "note: Atheris cannot be installed here; fuzzing falls back to blind mutations"

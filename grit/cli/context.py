@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -15,6 +16,16 @@ from grit.core.progress import SILENT, ProgressReporter
 from grit.services.workspace import Ports, Workspace, open_workspace
 
 JSON_VERSION: Final = 1
+
+
+def wall_ms() -> int:
+    """Return the machine's time, unix milliseconds; raise InvalidArgs where it cannot be told."""
+    try:
+        return time.time_ns() // 1_000_000
+    except OverflowError:  # Python counts nanoseconds in 64 bits
+        raise InvalidArgs(
+            "this machine's clock stands beyond the year 2262; set it right and try again"
+        ) from None
 
 
 class Context:
@@ -30,7 +41,10 @@ class Context:
         self.quiet = False
         self._terminal: Terminal | None = None
         self._workspace: Workspace | None = None
-        self.now_ms = time.time_ns() // 1_000_000
+        self.now_ms = 0
+        """The machine's time when the command began, unix milliseconds."""
+        with suppress(InvalidArgs):  # said where the command begins
+            self.now_ms = wall_ms()
 
     @property
     def terminal(self) -> Terminal:
@@ -56,7 +70,7 @@ class Context:
             progress = ProgressBar(sys.stderr, self.terminal.columns)
         return Ports(
             os.environ,
-            lambda: time.time_ns() // 1_000_000,
+            wall_ms,
             os.urandom,
             self.notice,
             progress,

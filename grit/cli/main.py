@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from grit.cli.context import JSON_VERSION, Context, help_option, shared_options
+from grit.cli.context import JSON_VERSION, Context, help_option, shared_options, wall_ms
 from grit.cli.terminal import forget
 from grit.core.errors import ERRORS, GritError, InternalFailed, InvalidArgs, IoFailed, ViewFailed
 from grit.view.trust import ViewDoubt
@@ -177,6 +177,7 @@ def _run(context: Context, args: list[str]) -> int:
 
         teach()
     try:
+        wall_ms()  # a clock that cannot be told stops many libraries
         status = PROGRAM.main(args, prog_name="grit", standalone_mode=False, obj=context)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code

@@ -141,7 +141,7 @@ def test_no_pattern_asks_for_words_or_digits_but_those_listed() -> None:
 
 
 def test_white_space_is_what_it_was() -> None:
-    """`strip`, `split`, `isspace` and patterns agree on these characters in every version so far."""
+    """`strip`, `split`, `isspace` and patterns agree on these in every version so far."""
     assert "".join(filter(str.isspace, map(chr, range(sys.maxunicode + 1)))) == SPACES
 
 
