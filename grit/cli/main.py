@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from grit.cli.context import JSON_VERSION, Context, help_option, shared_options
+from grit.cli.context import JSON_VERSION, Context, clock_ms, help_option, shared_options
 from grit.cli.terminal import forget
 from grit.core.errors import ERRORS, GritError, InternalFailed, InvalidArgs, IoFailed, ViewFailed
 from grit.view.trust import ViewDoubt
@@ -198,9 +198,18 @@ def _run(context: Context, args: list[str]) -> int:
     except Exception as error:
         if "GRIT_DEBUG" in context.ports().environ:
             raise
-        message = f"{type(error).__name__}: {error} (GRIT_DEBUG=1 shows where)"
-        return _report(context, InternalFailed(message), args)
+        return _report(context, _unforeseen(error), args)
     return status if isinstance(status, int) else 0
+
+
+def _unforeseen(error: Exception) -> GritError:
+    """Return what to tell of an error that nobody expected."""
+    if isinstance(error, OverflowError):
+        try:
+            clock_ms()  # Python reads no clock beyond its bounds, in whatever module
+        except IoFailed as beyond:
+            return beyond
+    return InternalFailed(f"{type(error).__name__}: {error} (GRIT_DEBUG=1 shows where)")
 
 
 def _rebuilt(context: Context, doubt: ViewDoubt) -> GritError:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, InvalidLease, WalDamaged
+from grit.core.ids import parse_number
 from grit.core.lease import LOCK_NAME_CHARS, Lease, encode_lock, parse_lock
 from grit.core.limits import LABEL_CHARS_MAX
 from grit.git.catfile import CatFile, read_small
@@ -200,7 +201,7 @@ def _read_lock(
         oid,
         None,
         person=person[1].decode(errors="replace")[:LABEL_CHARS_MAX] if person else "",
-        changed_ms=int(changed[1]) * 1000 if changed else 0,
+        changed_ms=(parse_number(changed[1]) or 0) * 1000 if changed else 0,
     )
     if not _NAME.fullmatch(name) or ref.count("/") != 3:
         return lock._replace(problem="its name is none of a lock")

@@ -3,9 +3,11 @@
 import itertools
 import os
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, InvalidArgs
+from grit.core.ids import parse_number
 from grit.files.private import read_plain
 from grit.git.gitconfig import GitConfig
 from grit.git.process import run
@@ -164,14 +166,19 @@ def load_agreed(repository: Repository) -> dict[str, Agreed]:
     """Return what each remote and this clone last agreed on, by tracking name."""
     try:
         with repository.private.open() as folder:
-            text = folder.read(_AGREED).decode(errors="replace")
+            text = folder.read(_AGREED).decode(errors="surrogateescape")
     except OSError:
         return {}
-    return {
-        line[2]: Agreed(line[0], int(line[1]))
-        for line in map(str.split, text.splitlines())
-        if len(line) == 3 and line[1].isdecimal()
-    }
+    return dict(parse_agreed(text))
+
+
+def parse_agreed(text: str) -> Iterator[tuple[str, "Agreed"]]:
+    """Yield what the lines of the file say, without those that say nothing."""
+    for line in text.split("\n"):
+        words = line.split(" ", 2)
+        count = parse_number(words[1]) if len(words) == 3 else None
+        if count is not None:
+            yield words[2], Agreed(words[0], count)
 
 
 def save_agreed(repository: Repository, tracking: str, agreed: Agreed) -> None:
@@ -185,4 +192,5 @@ def save_agreed(repository: Repository, tracking: str, agreed: Agreed) -> None:
     known[tracking] = agreed
     lines = (f"{one.head} {one.event_count} {name}\n" for name, one in known.items())
     with repository.private.open(make=True) as folder:
-        folder.replace(_AGREED, "".join(lines).encode(), sync=False)
+        data = "".join(lines).encode(errors="surrogateescape")
+        folder.replace(_AGREED, data, sync=False)

@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import InvalidArgs, NotFound
 from grit.core.events import Event, Payload
-from grit.core.ids import ActorId, parse_prefix
+from grit.core.ids import ActorId, parse_hex, parse_prefix
 from grit.core.limits import ID_BYTES, LABEL_CHARS_MAX, LOCK_WAIT_MS_MAX
 from grit.git import actors as files
 from grit.git.actors import ActorFile
@@ -92,7 +92,19 @@ def current(workspace: Workspace, settings: files.Settings | None = None) -> Act
     default = settings.get("default_actor")
     if default is None:
         return None
-    return files.load_actor(workspace.repository, ActorId(bytes.fromhex(str(default))))
+    return files.load_actor(workspace.repository, default_actor(default))
+
+
+def default_actor(setting: files.Setting) -> ActorId:
+    """Return the actor that the setting `default_actor` names; raise ConfigDamaged."""
+    found = parse_hex(setting, ID_BYTES)
+    if found is None:
+        raise files.ConfigDamaged(
+            "the setting default_actor is not the id of an actor: choose one of 'grit actor list' "
+            "with 'grit actor use'",
+            way_out="grit actor use",
+        )
+    return ActorId(found)
 
 
 def find(workspace: Workspace, text: str) -> ActorFile:

@@ -12,7 +12,7 @@ from grit.core.errors import InvalidArgs, IoFailed, NotFound
 from grit.core.escape import escape
 from grit.core.events import ATTACHMENT_ADDED, Event
 from grit.core.fold import fold
-from grit.core.ids import ActorId, EventId, IssueId, parse_prefix
+from grit.core.ids import ActorId, EventId, IssueId, parse_number, parse_prefix
 from grit.core.issue import Issue, Order, Summary
 from grit.core.times import format_ms, parse_duration_ms, parse_span
 from grit.services.refresh import refresh
@@ -131,8 +131,9 @@ def _position(workspace: Workspace, reader: ViewReader, since: str) -> Order:
     span = parse_span(text)
     if span is not None:
         return _before(span.first_ms)
-    if text.isascii() and text.isdigit() and len(text) <= _MS_DIGITS_MAX:
-        return _before(int(text))
+    number = parse_number(text, _MS_DIGITS_MAX)
+    if number is not None:
+        return _before(number)
     try:
         prefix = parse_prefix(text, chars_max=64, what="event id")
     except InvalidArgs as error:

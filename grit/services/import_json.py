@@ -1,12 +1,12 @@
 """Use case: store the events of grit's own JSON export, signatures included (spec/exchange.md)."""
 
-import json
 from base64 import b64decode
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import BinaryIO, Final, NamedTuple, cast
 
 from grit.core import codec
+from grit.core.documents import NotJson, parse_json
 from grit.core.errors import InvalidArgs
 from grit.core.events import Event
 from grit.core.limits import ATTACHMENT_BYTES_MAX, EVENT_ID_BYTES, ID_BYTES, SIGNATURE_BYTES
@@ -173,8 +173,8 @@ def _items(file: BinaryIO) -> Iterator[tuple[str, object]]:
 def _loads(text: bytes) -> object:
     """Return the value, or None for what is not JSON: the caller sets that aside."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except NotJson:
         return None
 
 
@@ -183,8 +183,8 @@ def _whole(head: bytes, file: BinaryIO) -> Iterator[tuple[str, object]]:
     if len(data) >= _WHOLE_BYTES_MAX:
         raise InvalidArgs("too large for one piece: give the file as 'grit export' wrote it")
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(data)
+    except NotJson as error:
         raise InvalidArgs(f"not a JSON document: {error}") from error
     if isinstance(document, dict) and isinstance(document.get("data"), dict):
         document = document["data"]
