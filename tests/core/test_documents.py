@@ -12,7 +12,11 @@ from grit.core.ids import parse_hex, parse_number
 from grit.core.limits import JSON_DEPTH_MAX, NUMBER_DIGITS_MAX
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 

@@ -1,10 +1,22 @@
 """Numbers, hex, dates, JSON and TOML from outside: one safe way in each, and no internal error."""
 
 import ast
-from collections.abc import Iterator
+import contextlib
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pytest
+
 import grit
+from grit.cli.main import run as cli
+from grit.core import codec
+from grit.core import events as kinds
+from grit.core.events import Draft
+from grit.files.names import NAMES
+from tests.hostile.plumbing import ACTOR, ISSUE, NOW_MS, fresh_repository, git, push_chunks, run
 
 SOURCES = Path(grit.__file__).parent
 WAYS_IN = {
@@ -112,3 +124,192 @@ def test_dates_are_reckoned_without_the_module_that_knows_no_year_10000() -> Non
             names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {"datetime", "calendar", "dateutil"} & set(names), path
+
+
+DIGITS = b"9" * 5_000
+CONTENTS = {
+    "nothing": b"",
+    "NULs": bytes(64),
+    "no UTF-8": b"\xff\xfe\xed\xa0\x80\n",
+    "digits without end": DIGITS,
+    "digits of other scripts": "² ١ ９\n".encode(),
+    "deep lists": b"[" * 900,
+    "a deep value": b"a = " + b"[" * 200 + b"]" * 200 + b"\n",
+    "a number of 5,000 digits": b"verify = " + DIGITS + b"\n",
+    "a number of 40,000 bits": b"created_ts = 0x" + b"f" * 10_000 + b"\n",
+    "a key of 10,000 parts": b".".join([b"a"] * 10_000) + b" = 1\n",
+    "one long line": b"a b c\n" + b"x" * 60_000,
+    "three words": b"x 5" + DIGITS + b" origin\nx \xc2\xb2 origin\n x  1  origin \n",
+    "a mark": b"grit 1 2 3 4 5 00000000",
+}
+SETTINGS = [
+    f"{key} = {value}\n"
+    for key in ("default_actor", "verify", "trusted", "lock_policy", "sync", "daemon", "revoked")
+    for value in (
+        "'xyz'", "''", "7", "true", "nan", "inf", "1979-05-27", "1979-05-27T07:32:00Z", "07:32:00",
+        "[]", "[[1]]", "['x', 7]", "{}", "{remote = 7}", "{remote = ''}", "{a = {b = [{}]}}",
+        "'²'", "'\\u0000'", '"\\u0000\\u001b[31m"', f"'{'0' * 31} '", "-1", "1e400",
+    )
+]  # fmt: skip
+GIT_SETTINGS = {
+    "gc.auto": ("²", "10k", "0x10", "-1", "", "9" * 5_000, "1.5", "true"),
+    "core.sharedRepository": ("0²", "0668", "0" + "7" * 5_000, "²", "-0660"),
+    "remote.origin.fetch": ("x", "+", ":", "+refs/*:refs/*"),
+    "user.name": ("\x1b[31m", " ", "<>", "\u202e"),
+    "fetch.prune": ("²",),
+}
+READS = (("ls",), ("show", "ID"), ("log",), ("doctor",), ("config", "list", "--json"))
+WRITES = (("comment", "ID", "-b", "x"), ("sync",), ("lock", "status"), ("actor", "list"))
+
+
+class Clone:
+    """A clone with a remote and one issue, in which commands run within this process."""
+
+    def __init__(self, top: Path) -> None:
+        git(top, "init", "-q", "--bare", "origin.git")
+        self.folder = fresh_repository(top / "clone")
+        git(self.folder, "remote", "add", "origin", "../origin.git")
+        self.issue = json.loads(run(self.folder, "new", "One", "--json").out)["data"]["issue_id"]
+        assert run(self.folder, "sync").status == 0
+
+    def check(self, what: str, commands: Iterable[tuple[str, ...]]) -> None:
+        """Run commands; each ends as it should, with a word about what is wrong."""
+        for words in commands:
+            status, said = self.run(*words)
+            assert status in (0, 1, 2, 3, 4, 5), (what, words, status)
+            assert "bug in grit" not in said, (what, words, said)
+            assert "Traceback" not in said, (what, words, said)
+            assert status == 0 or len(said) < 5_000, (what, words)
+            assert said or status == 0, (what, words)
+
+    def run(self, *words: str) -> tuple[int, str]:
+        """Run a command in this process; return its exit status and what it printed."""
+        args = [self.issue if word == "ID" else word for word in words]
+        said = io.BytesIO()
+        with io.TextIOWrapper(said, "utf-8", write_through=True) as stream:
+            with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+                status = cli(["-C", str(self.folder), *args])
+            return status, said.getvalue().decode()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """One clone for all: each test puts back what it changes."""
+    return Clone(tmp_path_factory.mktemp("outside"))
+
+
+@pytest.fixture
+def clone(shared: Clone) -> Iterator[Clone]:
+    """The same, whose settings are put back."""
+    paths = [shared.folder / ".git" / name for name in ("config", "grit/config.toml")]
+    before = [path.read_bytes() for path in paths]
+    yield shared
+    for path, data in zip(paths, before, strict=True):
+        path.write_bytes(data)
+
+
+def _files(clone: Clone) -> list[Path]:
+    """Return a file for each name of the table that grit reads something of."""
+    actor = next((clone.folder / ".git/grit/actors").iterdir()).name
+    found = []
+    for heading, names in NAMES.items():
+        if heading in ("refs", "objects", "worktree"):
+            continue
+        folder = clone.folder / ".git" / heading.replace("*", actor)
+        found += [
+            folder / name.replace("*", "1-aa")
+            for name, named in names.items()
+            if named.kind == "file" and named.bytes_max
+        ]
+    return found
+
+
+@pytest.mark.parametrize("what", CONTENTS)
+def test_no_content_of_a_private_file_is_an_internal_error(what: str, clone: Clone) -> None:
+    """Whatever stands in a file of grit's, every command says what is wrong, or does without."""
+    for path in _files(clone):
+        before = path.read_bytes() if path.exists() else None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(CONTENTS[what])
+        clone.check(f"{what} in {path.name}", (*READS[:3], *WRITES[:2]))
+        path.unlink(missing_ok=True)
+        if before is not None:
+            path.write_bytes(before)
+
+
+@pytest.mark.parametrize("line", SETTINGS)
+def test_no_setting_is_an_internal_error(line: str, clone: Clone) -> None:
+    """A setting of a wrong type or without meaning is named, or does not count."""
+    path = clone.folder / ".git/grit/config.toml"
+    before = path.read_text().splitlines(keepends=True)
+    key = line.partition(" ")[0]
+    path.write_text(line + "".join(one for one in before if not one.startswith(key)))
+    clone.check(line, (*READS, *WRITES))
+    path.write_bytes(b"".join([line.encode(), b"deep = ", b"[" * 90, b"]" * 90, b"\n"]))
+    clone.check(f"{line} alone", READS[:2])
+
+
+def test_no_setting_of_git_is_an_internal_error(clone: Clone) -> None:
+    """A number, a mode or a refspec that git itself would refuse stops no command of grit's own."""
+    for key, values in GIT_SETTINGS.items():
+        for value in values:
+            git(clone.folder, "config", key, value)
+            clone.check(f"{key} = {value[:9]}", (*READS[:4], WRITES[0]))
+            git(clone.folder, "config", "--unset-all", key)
+
+
+VALUES = ("9" * 5_000, "²", "١", "\udcff", "\ud800", "-", "--", "", " ", "x" * 100_000, "\x1b[31m")
+PLACES = (
+    ("log", "--since"), ("log", "--actor"), ("log", "-n"), ("ls", "--limit"), ("ls",), ("show",),
+    ("close",), ("export", "--since"), ("ls", "--sort"), ("issue", "comment-edit", "ID"),
+    ("issue", "dep", "remove", "ID", "--type", "blocks", "--target"), ("snapshot", "show"),
+    ("issue", "update", "ID", "--parent"), ("issue", "update", "ID", "--priority"),
+    ("config", "set", "snapshot.days"), ("config", "set", "daemon.idle_s"), ("config", "get"),
+    ("config", "set", "sync.remote"), ("config", "set", "default_actor"), ("actor", "use"),
+    ("actor", "trust"), ("actor", "show"), ("sync", "--remote"), ("search",), ("-C",),
+    ("lock", "acquire", "x", "--ttl"), ("lock", "acquire"), ("lock", "status"), ("import", "json"),
+    ("import", "beads"), ("batch",), ("completion",), ("issue", "attachment", "get", "ID"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES, ids=" ".join)
+def test_no_argument_is_an_internal_error(place: tuple[str, ...], clone: Clone) -> None:
+    """A number of 5,000 digits, a lone surrogate and so on, wherever a value is typed."""
+    for value in VALUES:
+        clone.check(repr(value[:20]), [(*place, value)])
+
+
+def test_no_field_of_another_tool_is_an_internal_error(clone: Clone) -> None:
+    """A `parent`, a priority, a due date and an estimate may hold anything that an event can."""
+    texts = ("z" * 32, "Z" * 32, "0" * 31 + " ", "²" * 32, "9" * 4_000, "\u202e" * 32, "0" * 32)
+    keys = ("parent", "priority", "due", "estimate", "source", "type")
+    drafts = [
+        (ISSUE, kinds.ISSUE_CREATED, ("T", "", ())),
+        *((ISSUE, kinds.FIELD_SET, (key, text)) for text in texts for key in keys),
+    ]
+    for at, draft in enumerate(drafts):
+        event = codec.seal(Draft(*draft), ACTOR, NOW_MS + at, None)
+        push_chunks(clone.folder, [codec.encode_chunk([event])])
+        if at % len(keys) == 0:
+            shows = (("show", ISSUE.hex()), ("issue", "history", ISSUE.hex()), ("ready",))
+            exports = [("export", "--format", one) for one in ("md", "html", "csv", "json")]
+            clone.folder.joinpath("out").mkdir(exist_ok=True)
+            exports = [(*one, "-o", f"{clone.folder}/out/{one[-1]}") for one in exports]
+            clone.check(f"field {at}", (*READS[:1], *shows, *exports))
+
+
+def test_a_clock_a_thousand_years_ahead_is_named(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python reads no clock beyond 2262: every command says so, in whatever module it is read."""
+
+    def beyond() -> int:
+        raise OverflowError("timestamp too large to convert to C _PyTime_t")
+
+    for name in ("time_ns", "time", "monotonic"):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, name, beyond)
+            patch.setattr(time, "time_ns", beyond)
+            for words in (("ls",), ("comment", clone.issue, "-b", "x"), ("sync",)):
+                status, said = clone.run(*words)
+                assert status == 0 or "beyond the year 2262" in said, (name, words, said)
