@@ -1,16 +1,19 @@
 """Use case: store the events of grit's own JSON export, signatures included (spec/exchange.md)."""
 
+import tempfile
 from base64 import b64decode
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import BinaryIO, Final, NamedTuple, cast
+from os import SEEK_END
+from typing import IO, BinaryIO, Final, NamedTuple, cast
 
 from grit.core import codec
 from grit.core.documents import NotJson, parse_json
 from grit.core.errors import InvalidArgs
-from grit.core.events import Event
+from grit.core.events import ATTACHMENT_ADDED, Event
 from grit.core.limits import ATTACHMENT_BYTES_MAX, EVENT_ID_BYTES, ID_BYTES, SIGNATURE_BYTES
 from grit.services.actors import Signer, signer
+from grit.services.append import Label, append_contents
 from grit.services.shapes import event_from_json
 from grit.services.workspace import Workspace
 from grit.services.write import store
@@ -62,9 +65,40 @@ def import_json(workspace: Workspace, file: BinaryIO) -> Imported:
             if intake.full:
                 _flush(workspace, intake, author)
         _flush(workspace, intake, author)
+        _store_the_rest(workspace, intake, author)
     finally:
+        intake.contents.close()
         progress.done()
     return Imported(intake.valid, intake.added, workspace.wal.head(), intake.refusals)
+
+
+class _Contents:
+    """Contents of attachments, kept on the disk until the events that name them are stored."""
+
+    def __init__(self) -> None:
+        # Closed by the import.
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(BYTES_MAX)  # noqa: SIM115
+        self._places: dict[str, tuple[int, int]] = {}
+        self.positions: dict[str, int] = {}
+        """Where each stands in the document, of those that are not stored yet."""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def keep(self, digest: str, content: bytes, position: int) -> None:
+        if digest in self._places:
+            return
+        self._places[digest] = self._file.seek(0, SEEK_END), len(content)
+        self._file.write(content)
+        self.positions[digest] = position
+
+    def size(self, digest: str) -> int:
+        return self._places[digest][1]
+
+    def read(self, digest: str) -> bytes:
+        start, size = self._places[digest]
+        self._file.seek(start)
+        return self._file.read(size)
 
 
 class _Intake:
@@ -72,8 +106,11 @@ class _Intake:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.attachments: dict[str, bytes] = {}
-        self.places: dict[str, int] = {}
+        self.contents = _Contents()
+        self.named: dict[str, None] = {}
+        """Contents that go with these events."""
+        self.wanted: set[str] = set()
+        """Contents that some event of the document names."""
         self.refusals: list[Refusal] = []
         self.positions = {"events": 0, "attachments": 0}
         self.valid = 0
@@ -93,31 +130,57 @@ class _Intake:
                 self.events.append(event)
                 self.valid += 1
                 self.size += len(codec.encode_record(event))
+                digest = event.payload[1] if event.tag == ATTACHMENT_ADDED else None
+                if isinstance(digest, bytes):
+                    self.wanted.add(digest.hex())
+                    self.name(digest.hex())
             else:
-                digest, content = _attachment(shape)
-                self.attachments[digest] = content
-                self.places[digest] = position
-                self.size += len(content)
+                found, content = _attachment(shape)
+                self.contents.keep(found, content, position)
         except InvalidArgs as error:
             self.refusals.append(Refusal(name, position, error.message))
 
+    def name(self, digest: str) -> None:
+        """Let a content go along, if there is one that is not stored yet."""
+        if digest in self.contents.positions and digest not in self.named:
+            self.named[digest] = None
+            self.size += self.contents.size(digest)
+
 
 def _flush(workspace: Workspace, intake: _Intake, author: Signer) -> None:
-    if not intake.events:
-        return
-    subject = f"import {len(intake.events)} events"
-    events = list({event.event_id: event for event in intake.events}.values())
-    attachments = intake.attachments
-    written = store(workspace, events, subject, author, attachments)
-    intake.added += len(written.events)
-    if not written.events:
-        # Contents travel with new events; without one there is no append to carry them.
-        intake.refusals += [
-            Refusal("attachments", intake.places[digest], "its event came without it before")
-            for digest in attachments
-            if workspace.wal.attachment(digest) is None
-        ]
-    intake.events, intake.attachments, intake.size = [], {}, 0
+    """Store what was gathered, the contents with the events that name them."""
+    if intake.events:
+        subject = f"import {len(intake.events)} events"
+        events = list({event.event_id: event for event in intake.events}.values())
+        attachments = {digest: intake.contents.read(digest) for digest in intake.named}
+        written = store(workspace, events, subject, author, attachments)
+        intake.added += len(written.events)
+        if written.events:
+            for digest in intake.named:
+                del intake.contents.positions[digest]
+    intake.events, intake.named, intake.size = [], {}, 0
+
+
+def _store_the_rest(workspace: Workspace, intake: _Intake, author: Signer) -> None:
+    """Store contents whose events were here without them, and report those that nothing names."""
+    contents = intake.contents
+    label = Label("import attachments", author.actor_id)
+    part: dict[str, bytes] = {}
+    for digest, position in contents.positions.items():
+        if workspace.wal.attachment(digest) is not None:
+            continue
+        if digest not in intake.wanted:
+            intake.refusals.append(Refusal("attachments", position, "no event names it"))
+        elif workspace.wal.dialect.shared:
+            reason = "its event came without it before"
+            intake.refusals.append(Refusal("attachments", position, reason))
+        else:
+            part[digest] = contents.read(digest)
+            if sum(map(len, part.values())) >= BYTES_MAX:
+                append_contents(workspace, part, label)
+                part = {}
+    if part:
+        append_contents(workspace, part, label)
 
 
 def _checked(event: Event) -> Event:
