@@ -47,6 +47,8 @@ COMMANDS: Final = {
 """Command to module and attribute; in the order of `grit --help`."""
 
 INTERRUPTED: Final = 130
+MESSAGE_CHARS_MAX: Final = 2_000
+"""Of each line of an error: it may repeat a value that somebody gave."""
 
 
 class LazyGroup(click.Group):
@@ -237,22 +239,31 @@ def _message(error: click.ClickException) -> str:
     return f"{error.format_message().rstrip('.')}{usage}"
 
 
+def _readable(message: str) -> str:
+    """Return a message without the middle of lines that are too long to read."""
+    half = MESSAGE_CHARS_MAX // 2
+    return "\n".join(
+        line if len(line) <= MESSAGE_CHARS_MAX else f"{line[:half]} ... {line[-half:]}"
+        for line in message.split("\n")
+    )
+
+
 def _report(context: Context, error: GritError, args: list[str]) -> int:
     """Print an error: on stdout under --json, else on stderr with its advice."""
-    row = ERRORS[error.code]
+    row, message = ERRORS[error.code], _readable(error.message)
     asked = (word.startswith("--json") for word in args)
     if context.json or context.jsonl or any(asked):
         document = {
             "schema_version": JSON_VERSION,
             "ok": False,
-            "error": {"code": error.code, "message": error.message, "details": error.details},
+            "error": {"code": error.code, "message": message, "details": error.details},
         }
         try:
             context.print_json(document)
             return row.exit_status
         except OSError:
             forget(sys.stdout)  # stdout itself is what failed: stderr is left to say so
-    context.terminal.notice(f"grit: {error.message}")
+    context.terminal.notice(f"grit: {message}")
     # What has a way out of its own, or went wrong with a remote, tells it in the message.
     told = {"remote", "way_out"} & error.details.keys()
     if not told and error.code not in ("invalid_args", "not_found", "conflict"):

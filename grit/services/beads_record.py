@@ -284,9 +284,17 @@ def _dump(value: object) -> str:
 
 def _comments(source: _Source, created: int) -> list[Comment]:
     found: list[Comment] = []
+    known: set[tuple[object, Comment]] = set()
     for one in source.objects("comments", _COMMENT_KEYS):
         text = _bounded(one.text("text"), "comment", source.note)
-        found.append(Comment(one.time("created_at", created), one.name("author"), text))
+        comment = Comment(one.time("created_at", created), one.name("author"), text)
+        # The same comment twice has one id; two comments that say the same have two, or none.
+        named = one.shape.get("id"), comment
+        if isinstance(named[0], (str, int)) and named in known:
+            continue
+        if isinstance(named[0], (str, int)):
+            known.add(named)
+        found.append(comment)
     return found
 
 

@@ -251,11 +251,15 @@ def test_no_setting_is_an_internal_error(line: str, clone: Clone) -> None:
 
 def test_no_setting_of_git_is_an_internal_error(clone: Clone) -> None:
     """A number, a mode or a refspec that git itself would refuse stops no command of grit's own."""
+    path = clone.folder / ".git/config"
+    before = path.read_bytes()
     for key, values in GIT_SETTINGS.items():
         for value in values:
-            git(clone.folder, "config", key, value)
+            section, _, name = key.rpartition(".")
+            section, _, middle = section.partition(".")
+            header = f'[{section} "{middle}"]' if middle else f"[{section}]"
+            path.write_bytes(before + f'\n{header}\n\t{name} = "{value}"\n'.encode())
             clone.check(f"{key} = {value[:9]}", (*READS[:4], WRITES[0]))
-            git(clone.folder, "config", "--unset-all", key)
 
 
 VALUES = ("9" * 5_000, "²", "١", "\udcff", "\ud800", "-", "--", "", " ", "x" * 100_000, "\x1b[31m")
