@@ -12,7 +12,7 @@ from grit.files.private import read_plain
 from grit.git.gitconfig import GitConfig
 from grit.git.process import run
 from grit.git.repository import Repository
-from grit.git.tracking import tracking_ref
+from grit.git.tracking import tracking_name, tracking_ref
 
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/]*@")
 _PLAIN_NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
@@ -40,6 +40,8 @@ class Remote(NamedTuple):
     configured: bool
     bundle: bool
     """A file, which can only be read."""
+    reads: str = ""
+    """Where it is fetched from, when that is not by the address."""
 
     @property
     def name(self) -> str:
@@ -54,7 +56,7 @@ def find_remote(config: GitConfig, text: str, directory: str = ".") -> Remote:
     """
     if text in list_remotes(config):
         url = config.get(f"remote.{text}.url") or ""
-        return Remote(text, text, True, os.path.isabs(url) and os.path.isfile(url))
+        return Remote(text, tracking_name(text), True, os.path.isabs(url) and os.path.isfile(url))
     if not text or text.startswith("-"):
         raise InvalidArgs(f"'{text}' is neither a remote nor an address")
     from hashlib import sha256
@@ -109,6 +111,22 @@ def sync_remote(config: GitConfig, chosen: str | None = None) -> str | None:
     return known[0]
 
 
+def push_urls(repository: Repository, remote: str) -> list[str]:
+    """Return the addresses that git pushes to for a remote's name, rewritten as it would."""
+    return _urls(repository, "--push", "--all", "--", remote)
+
+
+def fetch_url(repository: Repository, remote: str) -> str:
+    """Return the address that git fetches from for a remote's name; "" where it tells none."""
+    return next(iter(_urls(repository, "--", remote)), "")
+
+
+def _urls(repository: Repository, *words: str) -> list[str]:
+    done = run(repository.git_dir, "remote", "get-url", *words)
+    text = done.stdout.decode(errors="surrogateescape")
+    return [line for line in text.split("\n") if line] if done.status == 0 else []
+
+
 def fetch_refspec(remote: str, ref: str) -> str:
     """Return the refspec that makes a plain `git fetch` record the remote's log."""
     folder = ref.rpartition("/")[0]
@@ -153,6 +171,31 @@ def add_refspec(repository: Repository, config: GitConfig, remote: str, ref: str
     if done.status != 0:
         raise GitFailed(f"git cannot add the refspec of remote {remote}: {done.reason}")
     return True
+
+
+def broken_refspecs(config: GitConfig) -> list[tuple[str, str]]:
+    """Return (remote, refspec) of those of grit's own that git refuses, and with them every fetch.
+
+    Earlier versions wrote the name of any remote into a ref.
+    """
+    found = []
+    for key, specs in config.values.items():
+        remote = key.removeprefix("remote.").removesuffix(".fetch")
+        if key != f"remote.{remote}.fetch" or tracking_name(remote) == remote:
+            continue
+        wrong = {f"refs/{root}/*:refs/{root}-remotes/{remote}/*" for root in ("grit", "grite")}
+        found += [(remote, spec) for spec in specs if spec.removeprefix("+") in wrong]
+    return found
+
+
+def mend_refspecs(repository: Repository, config: GitConfig) -> list[str]:
+    """Remove broken refspecs from the clone's configuration; return the remotes that had one."""
+    mended = []
+    for remote, spec in dict.fromkeys(broken_refspecs(config)):
+        words = ("config", "--fixed-value", "--unset-all", f"remote.{remote}.fetch", spec)
+        if run(repository.git_dir, *words).status == 0:
+            mended.append(remote)
+    return mended
 
 
 class Agreed(NamedTuple):

@@ -155,9 +155,11 @@ def use(workspace: Workspace, actor: ActorFile) -> None:
 
 def set_refspecs(workspace: Workspace) -> list[str]:
     """Let `git fetch` bring the log of every remote; return the remotes that were set up."""
-    from grit.git.remotes import add_refspec, list_remotes
+    from grit.git.remotes import add_refspec, list_remotes, mend_refspecs
 
     wal = workspace.wal
+    for remote in mend_refspecs(workspace.repository, wal.config):
+        workspace.notice(f"removed a refspec of remote '{remote}' that stopped every 'git fetch'")
     return [
         remote
         for remote in list_remotes(wal.config)

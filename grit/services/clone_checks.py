@@ -77,10 +77,13 @@ def check_remotes(workspace: Workspace, ref: LogRef, *, ask: bool) -> Check:
     not answer is named, and no fault. Else their logs are as they were last fetched.
     """
     from grit.git.gitconfig import load_git_config
-    from grit.git.remotes import list_remotes, load_agreed
+    from grit.git.remotes import broken_refspecs, list_remotes, load_agreed
 
     try:
         config = load_git_config(workspace.repository)
+        for remote, spec in broken_refspecs(config):
+            message = f"git refuses every fetch over the refspec {spec} of remote '{remote}'"
+            return Check("remotes", "error", message, f"{FIX} or 'grit init', which replace it")
         lacking = remotes_without_refspec(workspace, ref)
         agreed = load_agreed(workspace.repository)
         names = [] if ref.problem else list_remotes(config)

@@ -71,3 +71,13 @@ def take_back(workspace: Workspace) -> Iterator[str]:
             continue
         for how in done:
             yield f"{workspace.wal.ref} holds {lost[:12]} again ({how})"
+
+
+def take_back_any(workspace: Workspace) -> list[str]:
+    """Bring the heads back into the log, if there are any; return what to tell."""
+    from grit.git.refs import refs_below
+
+    if not refs_below(workspace.repository, LOST_REFS).ids:
+        return []
+    with workspace.wal.lock():
+        return list(take_back(workspace))
