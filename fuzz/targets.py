@@ -4,6 +4,7 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Final
 
+from fuzz import files, outputs
 from grit.core import codec, events
 from grit.core.errors import InvalidArgs, InvalidEvent
 from grit.core.escape import escape
@@ -102,6 +103,8 @@ def export(data: bytes) -> None:
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    **files.TARGETS,
+    **outputs.TARGETS,
     "chunk": chunk,
     "event": event,
     "beads": beads,

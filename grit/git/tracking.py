@@ -34,7 +34,7 @@ def tracking_name(remote: str) -> str:
 def _is_part(part: str) -> bool:
     """Whether a part of a ref's name can be so: what git refuses (git check-ref-format)."""
     plain = part and not (_NO_REF.intersection(part) or ".." in part or "\x7f" in part)
-    ends = part.startswith(".") or part.endswith((".", ".lock"))
+    ends = part.startswith(".") or part.endswith(".lock")
     size = len(part.encode(errors="surrogateescape"))
     return bool(plain) and not ends and min(part) >= " " and size <= _PART_BYTES_MAX
 

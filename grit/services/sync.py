@@ -372,13 +372,13 @@ class _Session:
         from grit.git.refs import read_ref
 
         ref = self._workspace.wal.ref
+        tracking = tracking_ref(self.pushed.tracking, ref)
+        if self._apart():
+            theirs = read_ref(self._repository, tracking) or theirs
         outcome = self._push_once(ours)
         if not (outcome.done or outcome.moved) and self._workspace.wal.heal():
             outcome = self._push_once(ours)
         if outcome.done:
-            tracking = tracking_ref(self.pushed.tracking, ref)
-            if self._apart():
-                theirs = read_ref(self._repository, tracking) or theirs
             self._sent = 0 if outcome.same else self._count_sent(ours, theirs)
             places.note_pushed(self._workspace, tracking, ours)
         return outcome
