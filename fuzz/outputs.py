@@ -35,6 +35,12 @@ OID: Final = "a" * 40
 REF: Final = "refs/grit/wal"
 
 
+@functools.cache
+def _pipe() -> tuple[int, int]:
+    """Return a pipe that is asked for its size, and carries nothing."""
+    return os.pipe()
+
+
 class _Sink(BytesIO):
     """Standard input of a process that reads nothing."""
 
@@ -42,7 +48,7 @@ class _Sink(BytesIO):
         return len(data)
 
     def fileno(self) -> int:
-        raise OSError("a process that is none")
+        return _pipe()[1]
 
 
 class _Git:

@@ -91,10 +91,10 @@ def read_listed(
             size = -1 if stated is None else stated
             if 0 <= size <= CHUNK_BYTES_MAX:
                 content = read(size)
-                whole = new_hash(framed % (size, content)).hexdigest() == oid.decode()
+                whole = new_hash(framed % (size, content)).hexdigest().encode() == oid
             elif size >= 0 and kind == "commit":
                 content, true_id = _headers(process.stdout, size, new_hash)
-                whole = bool(content) and true_id == oid.decode()
+                whole = bool(content) and true_id.encode() == oid
             else:
                 raise NotWhole
             if read(1) != b"\n" or not whole:

@@ -274,7 +274,7 @@ def _usual_files(repository: Repository, environ: Mapping[str, str]) -> list[str
 def _stamp(path: str) -> tuple[int, ...] | None:
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # also a name with a NUL
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

@@ -74,8 +74,9 @@ def _listed(wal: Wal) -> list[LockRef]:
     # Broken refs are not listed; git only complains about them, in the user's language.
     for name in _REF_IN_WORDS.findall(done.stderr.decode(errors="replace")):
         found[name] = ("", "the ref cannot be read")
-    for line in done.stdout.decode(errors="replace").splitlines():
-        name, oid, target = line.split(" ", 2)
+    for line in done.stdout.decode(errors="replace").split("\n"):
+        name, _, rest = line.partition(" ")
+        oid, _, target = rest.partition(" ")
         found[name] = ("", f"it is a symbolic ref to {target}") if target else (oid, "")
     locks = []
     with CatFile(repository) as objects:

@@ -311,7 +311,7 @@ def absent_objects(
     arguments = ("rev-list", "--objects", "--missing=print", *words)
     done = run(repository.git_dir, *arguments, stdin="\n".join(commits).encode())
     lines = done.stdout.split(b"\n") if done.status == 0 else []
-    return [line[1:].decode() for line in lines if line.startswith(b"?")]
+    return [line[1:].decode(errors="replace") for line in lines if line.startswith(b"?")]
 
 
 def check_fetched(repository: Repository, head: str, old: str | None = None) -> None:

@@ -344,10 +344,12 @@ def _read_with_git(repository: Repository, name: str) -> str | None:
     from grit.git.process import output
 
     form = "--format=%(refname) %(objectname) %(symref)"
-    for line in output(repository.git_dir, "for-each-ref", form, name).decode().splitlines():
-        found, object_id, target = line.split(" ", 2)
+    listed = output(repository.git_dir, "for-each-ref", form, name)
+    for line in listed.decode(errors="surrogateescape").split("\n"):
+        found, _, rest = line.partition(" ")
         if found != name:
             continue
+        object_id, _, target = rest.partition(" ")
         if target:
             raise WalDamaged(f"{name} is a symbolic ref to {target}; head unchanged", ref=name)
         return _object_id(repository, name, object_id.encode())

@@ -97,8 +97,10 @@ def list_snapshots(
         f"{TRACKED}**/snapshots/*",
     )
     found: dict[str, list[str]] = {}
-    for line in listed.decode(errors="surrogateescape").splitlines():
+    for line in listed.decode(errors="surrogateescape").split("\n"):
         oid, _, ref = line.partition(" ")
+        if not ref:
+            continue
         found.setdefault(oid, []).append(ref)
     known = sorted(
         ((max(map(name_ts, refs)), commit) for commit, refs in found.items()), reverse=True

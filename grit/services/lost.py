@@ -54,7 +54,7 @@ def heads(workspace: Workspace) -> list[str]:
     )
     return [
         lost
-        for lost in listed.decode().split()
+        for lost in listed.decode(errors="replace").split()
         if head is None or not workspace.wal.contains(head, lost)
     ]
 
