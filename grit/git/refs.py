@@ -352,7 +352,7 @@ def _read_with_git(repository: Repository, name: str) -> str | None:
         object_id, _, target = rest.partition(" ")
         if target:
             raise WalDamaged(f"{name} is a symbolic ref to {target}; head unchanged", ref=name)
-        return _object_id(repository, name, object_id.encode())
+        return _object_id(repository, name, object_id.encode(errors="surrogateescape"))
     return None
 
 

@@ -28,10 +28,11 @@ CSV_COLUMNS: Final = (
     "issue_id", "title", "state", "type", "priority", "status", "labels", "assignees", "parent",
     "author", "created", "updated", "comment_count", "source", "body",
 )  # fmt: skip
-_FORMULA: Final = (
-    rf"[\t\r\n]|[{INVISIBLE}]*"
-    "[=+@\\-\uff1d\uff0b\uff20\uff0d\ufe66\ufe62\ufe6b\ufe63\u207c\u207a\u207b\u208c\u208a\u208b\u2212\ufb29]"
-)
+_SIGNS: Final = (
+    r"=+@\-" "\uff1d\uff0b\uff20\uff0d\ufe66\ufe62\ufe6b\ufe63"
+    "\u207c\u207a\u207b\u208c\u208a\u208b\u2212\ufb29"
+)  # fmt: skip
+_FORMULA: Final = rf"[\t\r\n]|[{INVISIBLE}]*[{_SIGNS}]"
 """Spreadsheets take full-width and small signs for plain ones, and look behind blanks."""
 
 
