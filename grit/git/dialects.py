@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import InvalidArgs
 from grit.core.limits import APPEND_CHUNKS_MAX, TS_UNIX_MS_MAX
-from grit.core.times import format_ms
 from grit.git.refs import GRIT_REF
 
 MAGIC_GRIT: Final = b"GRITCHNK"
@@ -135,6 +134,8 @@ def is_chunk(data: bytes) -> bool:
 
 def _grite_path(chunk: bytes, else_ms: int) -> str:
     """Return where a chunk stands in a tree: by the day of its first event, else of `else_ms`."""
+    from grit.core.times import format_ms
+
     first_ms = _first_ts(chunk)
     day = format_ms(else_ms if first_ms is None else first_ms).partition("T")[0].replace("-", "/")
     return f"events/{day}/{_chunk_hash(chunk)}{CHUNK_SUFFIX}"

@@ -8,7 +8,6 @@ from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed
 from grit.core.events import ACTOR_ANNOUNCED, SHARED_TAG_MAX, Event, kind_name
 from grit.core.ids import ActorId, EventId
 from grit.core.limits import APPEND_RETRIES_MAX
-from grit.core.times import clamp_ms
 from grit.services.actors import Signer
 from grit.services.refresh import show_append
 from grit.services.workspace import Workspace
@@ -82,6 +81,7 @@ def append_contents(workspace: Workspace, contents: Mapping[str, bytes], label: 
 
     Raises Conflict, Busy, IoFailed, WalDamaged, GitFailed: nothing stored.
     """
+    from grit.core.times import clamp_ms
     from grit.git.wal import HeadMoved
 
     wal = workspace.wal
