@@ -159,7 +159,7 @@ GIT_SETTINGS = {
     "fetch.prune": ("²",),
 }
 READS = (("ls",), ("show", "ID"), ("log",), ("doctor",), ("config", "list", "--json"))
-WRITES = (("comment", "ID", "-b", "x"), ("sync",), ("lock", "status"), ("actor", "list"))
+WRITES = (("comment", "ID", "-b", "x"), ("sync",))
 
 
 class Clone:
@@ -231,7 +231,7 @@ def test_no_content_of_a_private_file_is_an_internal_error(what: str, clone: Clo
         before = path.read_bytes() if path.exists() else None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(CONTENTS[what])
-        clone.check(f"{what} in {path.name}", (*READS[:3], *WRITES[:2]))
+        clone.check(f"{what} in {path.name}", (READS[0], READS[1], WRITES[0]))
         path.unlink(missing_ok=True)
         if before is not None:
             path.write_bytes(before)
@@ -244,9 +244,9 @@ def test_no_setting_is_an_internal_error(line: str, clone: Clone) -> None:
     before = path.read_text().splitlines(keepends=True)
     key = line.partition(" ")[0]
     path.write_text(line + "".join(one for one in before if not one.startswith(key)))
-    clone.check(line, (*READS, *WRITES))
+    clone.check(line, (READS[0], *READS[3:], *WRITES[:2]))
     path.write_bytes(b"".join([line.encode(), b"deep = ", b"[" * 90, b"]" * 90, b"\n"]))
-    clone.check(f"{line} alone", READS[:2])
+    clone.check(f"{line} alone", READS[:1])
 
 
 def test_no_setting_of_git_is_an_internal_error(clone: Clone) -> None:
