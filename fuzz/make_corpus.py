@@ -4,7 +4,11 @@ python fuzz/make_corpus.py
 """
 
 import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from fuzz.raw_corpus import RAW
 
 FOLDER = Path(__file__).resolve().parent
 VECTORS = FOLDER.parent / "spec" / "vectors"
@@ -81,6 +85,9 @@ def main() -> None:
         save("beads", number, text.encode())
     for number, text in enumerate(EXPORTS):
         save("export", number, text.encode())
+    for name, inputs in RAW.items():
+        for number, data in enumerate(inputs):
+            save(name, number, data)
     for number, text in enumerate(TEXTS):
         save("terminal", number, text.encode("utf-8", "surrogateescape"))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Final
 
+from fuzz import files, outputs
 from grit.core import codec, events
 from grit.core.errors import InvalidArgs, InvalidEvent
 from grit.core.escape import escape
@@ -92,7 +93,7 @@ def beads(data: bytes) -> None:
 
 def export(data: bytes) -> None:
     """Any file as an export gives valid events, or is refused with InvalidArgs."""
-    intake = _Intake()
+    intake = _Intake(latest_ms=2**50)
     try:
         for name, shape in _items(BytesIO(data)):
             intake.take(name, shape)
@@ -102,6 +103,8 @@ def export(data: bytes) -> None:
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    **files.TARGETS,
+    **outputs.TARGETS,
     "chunk": chunk,
     "event": event,
     "beads": beads,

@@ -172,7 +172,10 @@ def _talk(connection: "socket", address: str, args: list[str]) -> int | None:
     greeting = connection.recv(GREETING_BYTES_MAX)
     if not greeting.startswith(GREETING):
         return None
-    pid = int(greeting[len(GREETING) :])
+    digits = greeting[len(GREETING) :]
+    if not digits.isdigit() or len(digits) > 18:
+        return None
+    pid = int(digits)
     sent: list[int] = []
     caught = {}
 
@@ -202,7 +205,7 @@ def _talk(connection: "socket", address: str, args: list[str]) -> int | None:
             if number not in (signal.SIGTSTP, signal.SIGCONT):
                 os.kill(os.getpid(), number)  # nobody else is there to follow it
         return None
-    if answer:
+    if answer.isdigit():
         return int(answer)
     return _killed(sent)
 

@@ -7,6 +7,7 @@ from grit.cli.detail import lines_of_history, lines_of_log
 from grit.cli.table import empty_list
 from grit.cli.wording import activity_rows, history_rows
 from grit.core.errors import InvalidArgs
+from grit.core.ids import parse_number
 from grit.services import listing
 from grit.services.shapes import event_json
 from grit.services.signatures import judged, statuses
@@ -96,6 +97,7 @@ def when_ms(text: str, now_ms: int) -> int:
     span = parse_span(text)
     if span is not None:
         return span.first_ms
-    if text.isascii() and text.isdigit():
-        return int(text)
+    number = parse_number(text)
+    if number is not None:
+        return number
     raise InvalidArgs(f"'{text}' is no time: write 7d, 12h, 2025-01-31 or 2025-01-31T10:00")

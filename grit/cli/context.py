@@ -4,28 +4,29 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from functools import cached_property
 from typing import Any, Final
 
 import click
 
 from grit.cli.foreground import later, leave_to_launcher
 from grit.cli.terminal import Terminal
-from grit.core.errors import InvalidArgs
+from grit.core.errors import InvalidArgs, IoFailed
 from grit.core.progress import SILENT, ProgressReporter
 from grit.services.workspace import Ports, Workspace, open_workspace
 
 JSON_VERSION: Final = 1
 
 
-def wall_ms() -> int:
-    """Return the machine's time, unix milliseconds; raise InvalidArgs where it cannot be told."""
+def clock_ms() -> int:
+    """Return the time of this machine's clock, unix milliseconds; raises IoFailed beyond 2262."""
     try:
         return time.time_ns() // 1_000_000
-    except OverflowError:  # Python counts nanoseconds in 64 bits
-        raise InvalidArgs(
-            "this machine's clock stands beyond the year 2262; set it right and try again"
-        ) from None
+    except OverflowError as error:
+        raise IoFailed(
+            "the clock of this machine is beyond the year 2262: set it, then try again",
+            way_out="set the clock",
+        ) from error
 
 
 class Context:
@@ -41,10 +42,11 @@ class Context:
         self.quiet = False
         self._terminal: Terminal | None = None
         self._workspace: Workspace | None = None
-        self.now_ms = 0
-        """The machine's time when the command began, unix milliseconds."""
-        with suppress(InvalidArgs):  # said where the command begins
-            self.now_ms = wall_ms()
+
+    @cached_property
+    def now_ms(self) -> int:
+        """The time at which it began; raises IoFailed for a clock that cannot be read."""
+        return clock_ms()
 
     @property
     def terminal(self) -> Terminal:
@@ -70,7 +72,7 @@ class Context:
             progress = ProgressBar(sys.stderr, self.terminal.columns)
         return Ports(
             os.environ,
-            wall_ms,
+            clock_ms,
             os.urandom,
             self.notice,
             progress,

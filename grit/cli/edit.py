@@ -219,7 +219,7 @@ def update(
     known = whole_issue(run.workspace, issue)
     initial = f"{known.summary.title}\n\n{known.body}"
     with text_or_editor(run, None, None, initial) as edited:
-        new_title, new_body = split_title(edited)
+        new_title, new_body = split_title(edited, (known.summary.title, known.body))
         apply(
             run,
             lambda transaction: issues.update(transaction, issue, title=new_title, body=new_body),

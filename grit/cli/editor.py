@@ -35,10 +35,15 @@ def edited_text(
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InvalidArgs("no text was given, and there is no terminal for an editor: use --body")
     leave_to_launcher(always=True)
-    name = _draft(initial, suffix, folder, hints)
+    line = scissors_for(initial)
+    name = _draft(initial, suffix, folder, (line, *(f"# {hint}" for hint in hints)))
     path = f"{folder.path}/{name}"
     try:
-        yield _edit(folder, name, hints, environ)
+        text = above_line(_edit(folder, name, environ, initial), hints, line)
+        text = text if text == initial else clean_text(text, initial)
+        if not text:
+            raise _Empty
+        yield text
     except _Empty:
         _discard(folder, name)
         raise InvalidArgs("empty, nothing done") from None
@@ -55,33 +60,69 @@ class _Empty(Exception):
     """Nothing but blanks and instructions came back."""
 
 
-def clean_text(text: str, hints: tuple[str, ...] = HINTS) -> str:
-    """Return the text above the scissors, without blank ends; all else in it is the user's.
+def above_line(text: str, hints: tuple[str, ...] = HINTS, line: str = SCISSORS) -> str:
+    """Return the text above the line, which stands last: all of it is the user's.
 
     Instructions that stayed when the line itself was deleted go as well.
     """
-    lines = text.replace("\r\n", "\n").split("\n")
-    if SCISSORS in lines:
-        del lines[lines.index(SCISSORS) :]
-    ours = {f"# {hint}" for hint in hints}
-    while lines and (not lines[-1].strip() or lines[-1] in ours):
+    lines = text.split("\n")
+    plain = [one.rstrip("\r") for one in lines]
+    if line in plain:
+        last = len(plain) - 1 - plain[::-1].index(line)
+        # A draft has one blank line before the line.
+        blank = last > 0 and not plain[last - 1].strip()
+        return "\n".join(lines[: last - blank])
+    ours = {"", *(f"# {hint}" for hint in hints)}
+    while lines and lines[-1].strip() in ours:
         lines.pop()
-    while lines and not lines[0].strip():
-        lines.pop(0)
-    return "\n".join(line.rstrip() if not line.strip() else line for line in lines)
+    return "\n".join(lines)
 
 
-def split_title(text: str) -> tuple[str, str]:
-    """Return the first line, without a heading's '#', as title, and what follows as body."""
+def clean_text(text: str, initial: str = "") -> str:
+    """Return the text without blank ends, and with plain ends of lines; raise nothing.
+
+    What the initial text had of these was not made by an editor, and stays.
+    """
+    if "\r" not in initial:
+        text = text.replace("\r\n", "\n").removesuffix("\r")
+    if not initial:
+        text = "\n".join(one if one.strip() else "" for one in text.split("\n"))
+    stripped = text.rstrip()
+    if text[len(stripped) :] != initial[len(initial.rstrip()) :]:
+        text = stripped + text[len(stripped) :].partition("\n")[0]
+    if not initial[:1].isspace():
+        while (line := text.partition("\n"))[1] and not line[0].strip():
+            text = line[2]
+    return text if text.strip() else ""
+
+
+def split_title(text: str, known: tuple[str, str] = ("", "")) -> tuple[str, str]:
+    """Return the first line, without a heading's '#', as title, and what follows as body.
+
+    Of title and body that were `known`, what was not touched comes back to the byte.
+    """
     title, _, body = text.partition("\n")
-    if title.startswith("#"):
-        title = title.lstrip("#").strip() or title
-    return title.strip(), body.strip("\n")
+    if title != known[0]:
+        if title.startswith("#") and not known[0].startswith("#"):
+            title = title.lstrip("#").strip() or title
+        title = title.strip()
+    body = body.removeprefix("\n")
+    if body != known[1]:
+        body = body.lstrip("\n") if not known[1].startswith("\n") else body
+    return title, body
 
 
-def _draft(initial: str, suffix: str, folder: Folder, hints: tuple[str, ...]) -> str:
+def scissors_for(initial: str) -> str:
+    """Return the line that ends the user's text: one that the text does not hold itself."""
+    line = SCISSORS
+    while line in initial:
+        line = line.replace("- >8 -", "-- >8 --")
+    return line
+
+
+def _draft(initial: str, suffix: str, folder: Folder, below: tuple[str, ...]) -> str:
     """Write the file to edit, readable by its owner alone, return its name; raises IoFailed."""
-    shown = "\n".join((initial, "", SCISSORS, *(f"# {hint}" for hint in hints), ""))
+    shown = "\n".join((initial, "", *below, ""))
     try:
         name = f"draft-{os.urandom(6).hex()}{suffix}"
         with folder.open(make=True) as opened:
@@ -93,7 +134,7 @@ def _draft(initial: str, suffix: str, folder: Folder, hints: tuple[str, ...]) ->
     return name
 
 
-def _edit(folder: Folder, name: str, hints: tuple[str, ...], environ: Mapping[str, str]) -> str:
+def _edit(folder: Folder, name: str, environ: Mapping[str, str], initial: str) -> str:
     """Run the editor on the file and return what is in it then."""
     command = editor_command(environ)
     if command != ":":  # git's word for no editor at all
@@ -102,14 +143,13 @@ def _edit(folder: Folder, name: str, hints: tuple[str, ...], environ: Mapping[st
             raise IoFailed(f"the editor '{command}' failed (exit {status}); nothing done")
     try:
         with folder.open() as opened:
-            text = clean_text(opened.read(name).decode("utf-8-sig"), hints)
+            text = opened.read(name).decode()
     except OSError as error:
         raise failed("cannot read the draft again", error) from error
     except UnicodeDecodeError as error:
         raise InvalidArgs("the text is not UTF-8; nothing done") from error
-    if not text:
-        raise _Empty
-    return text
+    # An editor may put a byte-order mark in front.
+    return text if initial.startswith("\ufeff") else text.removeprefix("\ufeff")
 
 
 def _run(command: str, path: str, environ: Mapping[str, str]) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from grit.cli.context import JSON_VERSION, Context, help_option, shared_options, wall_ms
+from grit.cli.context import JSON_VERSION, Context, clock_ms, help_option, shared_options
 from grit.cli.terminal import forget
 from grit.core.errors import ERRORS, GritError, InternalFailed, InvalidArgs, IoFailed, ViewFailed
 from grit.view.trust import ViewDoubt
@@ -49,6 +49,8 @@ COMMANDS: Final = {
 INTERRUPTED: Final = 130
 COMPLETING: Final = "_GRIT_COMPLETE"
 """Environment: a shell asks what completes a word (spec/cli.md, Completion)."""
+MESSAGE_CHARS_MAX: Final = 2_000
+"""Of each line of an error: it may repeat a value that somebody gave."""
 
 
 class LazyGroup(click.Group):
@@ -177,7 +179,7 @@ def _run(context: Context, args: list[str]) -> int:
 
         teach()
     try:
-        wall_ms()  # a clock that cannot be told stops many libraries
+        clock_ms()  # one that cannot be told stops many libraries
         status = PROGRAM.main(args, prog_name="grit", standalone_mode=False, obj=context)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
@@ -205,8 +207,8 @@ def _run(context: Context, args: list[str]) -> int:
     except Exception as error:
         if "GRIT_DEBUG" in context.ports().environ:
             raise
-        message = f"{type(error).__name__}: {error} (GRIT_DEBUG=1 shows where)"
-        return _report(context, InternalFailed(message), args)
+        words = f"{type(error).__name__}: {error} (GRIT_DEBUG=1 shows where)"
+        return _report(context, InternalFailed(words), args)
     return status if isinstance(status, int) else 0
 
 
@@ -235,22 +237,31 @@ def _message(error: click.ClickException) -> str:
     return f"{error.format_message().rstrip('.')}{usage}"
 
 
+def _readable(message: str) -> str:
+    """Return a message without the middle of lines that are too long to read."""
+    half = MESSAGE_CHARS_MAX // 2
+    return "\n".join(
+        line if len(line) <= MESSAGE_CHARS_MAX else f"{line[:half]} ... {line[-half:]}"
+        for line in message.split("\n")
+    )
+
+
 def _report(context: Context, error: GritError, args: list[str]) -> int:
     """Print an error: on stdout under --json, else on stderr with its advice."""
-    row = ERRORS[error.code]
+    row, message = ERRORS[error.code], _readable(error.message)
     asked = (word.startswith("--json") for word in args)
     if context.json or context.jsonl or any(asked):
         document = {
             "schema_version": JSON_VERSION,
             "ok": False,
-            "error": {"code": error.code, "message": error.message, "details": error.details},
+            "error": {"code": error.code, "message": message, "details": error.details},
         }
         try:
             context.print_json(document)
             return row.exit_status
         except OSError:
             forget(sys.stdout)  # stdout itself is what failed: stderr is left to say so
-    context.terminal.notice(f"grit: {error.message}")
+    context.terminal.notice(f"grit: {message}")
     # What has a way out of its own, or went wrong with a remote, tells it in the message.
     told = {"remote", "way_out"} & error.details.keys()
     if not told and error.code not in ("invalid_args", "not_found", "conflict"):

@@ -14,7 +14,9 @@ from grit.cli.detail import (
 )
 from grit.cli.names import name_of, short
 from grit.core.escape import escape
+from grit.core.ids import IssueId, parse_hex
 from grit.core.issue import Summary
+from grit.core.limits import ID_BYTES
 from grit.services.listing import Relation, Shown
 from grit.services.shapes import Json, event_json, issue_json
 from grit.view.reader import ViewReader
@@ -113,8 +115,8 @@ def _relations(shown: Shown) -> Iterator[RelationView]:
     reader = shown.reader
     parent = shown.issue.summary.field("parent")
     if parent is not None:
-        found = reader.resolve(parent) if len(parent) == 32 else []
-        row = reader.summary(found[0]) if found else None
+        found = parse_hex(parent, ID_BYTES)
+        row = reader.summary(IssueId(found)) if found is not None else None
         yield _relation("Part of", parent, row, reader)
     for one in shown.dependencies:
         heading = _HEADINGS[one.dep_type, False]

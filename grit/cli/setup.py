@@ -1,6 +1,7 @@
 """Commands that set a clone up: init, actors, settings."""
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -11,7 +12,7 @@ from grit.cli.main import LazyGroup
 from grit.cli.table import counted
 from grit.core.errors import InvalidArgs, NotFound
 from grit.core.escape import escape
-from grit.core.ids import ACTOR_CHARS_MIN
+from grit.core.ids import ACTOR_CHARS_MIN, parse_number
 from grit.git import actors as files
 from grit.git.actors import ActorFile
 from grit.services import actors
@@ -355,9 +356,10 @@ def _checked(workspace: Workspace, key: str, value: str) -> str | int | bool:
     if key == "lock_policy" and value not in actors.LOCK_POLICIES:
         raise InvalidArgs(f"lock_policy is one of {', '.join(actors.LOCK_POLICIES)}")
     if key in _NUMBERS:
-        if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS_MAX):
+        number = parse_number(value, _DIGITS_MAX)
+        if number is None:
             raise InvalidArgs(f"'{key}' needs a whole number of at most {_DIGITS_MAX} digits")
-        return int(value)
+        return number
     if key == "sync.remote" and not value.strip():
         raise InvalidArgs("sync.remote is the name of a remote ('git remote'), a URL or a path")
     if key.startswith("daemon.") or key in ("sync.auto", "sync.interval_s"):
@@ -391,10 +393,20 @@ def _flat(workspace: Workspace) -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in files.load_config(workspace.repository).items():
         if isinstance(value, dict):
-            flat.update({f"{key}.{name}": one for name, one in value.items()})
+            flat.update({f"{key}.{name}": _jsonable(one) for name, one in value.items()})
         else:
-            flat[key] = value
+            flat[key] = _jsonable(value)
     return flat
+
+
+def _jsonable(value: object) -> object:
+    """Return a value of TOML as JSON can hold it: dates, NaN and infinities as text."""
+    if isinstance(value, dict):
+        return {name: _jsonable(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(one) for one in value]
+    plain = isinstance(value, (str, int)) or (isinstance(value, float) and isfinite(value))
+    return value if plain else str(value)
 
 
 config: Final = LazyGroup(

@@ -105,8 +105,8 @@ def gc(run: Context, remote: str | None) -> None:
     """Remove snapshots that newer ones make superfluous; the log is never touched."""
     done = service.clear(run.workspace)
     if remote is not None:
+        from grit.services.places import choose
         from grit.services.snapshot_upkeep import clear_remote
-        from grit.services.sync import choose
 
         place = choose(run.workspace, remote, run.directory)
         done.removed.extend(clear_remote(run.workspace, place))

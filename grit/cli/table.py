@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from grit.cli.terminal import Screen, relative_time
 from grit.core.escape import escape
+from grit.core.ids import parse_number
 from grit.core.limits import PREFIX_CHARS_MIN
 
 CHUNK_ROWS: Final = 200
@@ -212,7 +213,7 @@ def _cells(row: IssueRow, now_ms: int) -> _Cells:
         escape(row.note),
         tuple(map(escape, row.labels)),
         ", ".join(map(escape, row.assignees)),
-        f"P{row.priority}" if row.priority.isdecimal() else escape(row.priority),
+        f"P{row.priority}" if parse_number(row.priority) is not None else escape(row.priority),
         relative_time(row.updated_ts, now_ms),
     )
 

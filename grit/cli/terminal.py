@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Final, NamedTuple, TextIO
 from grit.cli import foreground
 from grit.cli.foreground import LaunchersPager
 from grit.core.escape import escape
+from grit.core.ids import parse_number
 
 if TYPE_CHECKING:
     import subprocess
@@ -185,7 +186,7 @@ def _size(stream: TextIO, environ: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _positive(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+    return parse_number(text, 5) or 0
 
 
 def _colour(color: str, environ: Mapping[str, str], is_tty: bool) -> bool:

@@ -22,6 +22,8 @@ _UNSAFE: Final = (
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # tags carry hidden text
 )
 _JOINERS: Final = "\u200c\u200d"
+INVISIBLE: Final = _UNSAFE + _JOINERS + "\\s\u2800\ufe00-\ufe0f\U00013430-\U0001345f"
+"""All that shows as nothing or as a blank, as it stands in a class of a regular expression."""
 _SHORT: Final = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 

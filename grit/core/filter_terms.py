@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import InvalidArgs
 from grit.core.events import STATES
-from grit.core.ids import parse_prefix
+from grit.core.ids import parse_number, parse_prefix
 from grit.core.query import PRIORITY_RANK_UNSET, Term, TermKind, field_value, priority_rank
 from grit.core.text import words
 from grit.core.times import Span, clamp_ms, parse_duration_ms, parse_span
@@ -16,7 +16,7 @@ FIELD_KEYS: Final = ("type", "priority", "milestone", "status", "due", "parent",
 """Fields with a word of their own in the language; any other is `field.KEY`."""
 RANGE: Final = re.compile(r"(>=|<=|>|<)(.+)|(.*)\.\.(.*)", re.DOTALL)
 """A comparison or a range among values that could also be plain words."""
-_NUMBER: Final = re.compile(r"-?[0-9]{1,15}")
+_NUMBER_DIGITS_MAX: Final = 15
 _NUMBER_MAX: Final = 10**15 - 1
 
 
@@ -101,9 +101,10 @@ def _priority(piece: Piece, now_ms: int) -> Term:
 
 
 def _number(text: str) -> Span:
-    if not _NUMBER.fullmatch(text):
+    number = parse_number(text, _NUMBER_DIGITS_MAX, signed=True)
+    if number is None:
         raise InvalidArgs(f"'{text}' is not a whole number")
-    return Span(int(text), int(text))
+    return Span(number, number)
 
 
 def _rank(text: str) -> Span:

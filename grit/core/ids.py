@@ -1,9 +1,12 @@
-"""Identifiers: fixed-length byte strings inside, hex at the edges (spec/events.md, Identifiers)."""
+"""Identifiers: fixed-length byte strings inside, hex at the edges (spec/events.md, Identifiers).
+
+Also the one way from digits to a number (spec/encoding.md, What comes from outside).
+"""
 
 from typing import Final, NewType
 
 from grit.core.errors import InvalidArgs
-from grit.core.limits import PREFIX_CHARS_MIN, SHORT_ID_CHARS_MIN
+from grit.core.limits import NUMBER_DIGITS_MAX, PREFIX_CHARS_MIN, SHORT_ID_CHARS_MIN
 
 IssueId = NewType("IssueId", bytes)
 """16 bytes."""
@@ -15,6 +18,7 @@ EventId = NewType("EventId", bytes)
 ACTOR_CHARS_MIN: Final = 8
 """Fewest hex digits of an actor's id that are shown."""
 _HEX: Final = frozenset("0123456789abcdef")
+_OCTAL: Final = frozenset("01234567")
 
 
 def parse_prefix(text: str, *, chars_max: int = 32, what: str = "issue id") -> str:
@@ -69,3 +73,35 @@ def name_or_id(name: str, actor_id: ActorId) -> str:
 def user_name(name: str, actor_id: ActorId) -> str:
     """Return the user name under which issues are assigned to the actor."""
     return name if is_name(name) else actor_id.hex()
+
+
+def parse_number(
+    text: str | bytes,
+    digits_max: int = NUMBER_DIGITS_MAX,
+    *,
+    octal: bool = False,
+    signed: bool = False,
+) -> int | None:
+    """Return the whole number that plain ASCII digits say, or None for anything else.
+
+    The one way from text to a number: Python's own takes digits of every script, signs and blanks,
+    and raises for 5,000 digits.
+    """
+    if signed and text[:1] in ("-", b"-"):
+        number = parse_number(text[1:], digits_max)
+        return None if number is None else -number
+    if not (text.isascii() and text.isdigit() and len(text) <= digits_max):
+        return None
+    if not octal:
+        return int(text)
+    return int(text, 8) if isinstance(text, str) and _OCTAL.issuperset(text) else None
+
+
+def parse_hex(text: object, size: int) -> bytes | None:
+    """Return the bytes that exactly `size` times two hex digits say, or None for anything else.
+
+    The one way from hex to bytes: Python's own takes blanks too, and raises for all else.
+    """
+    if not isinstance(text, str) or len(text) != 2 * size or not _HEX.issuperset(text.lower()):
+        return None
+    return bytes.fromhex(text)

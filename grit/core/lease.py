@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from grit.core.errors import InvalidArgs, InvalidLease
-from grit.core.ids import ActorId, IssueId
+from grit.core.ids import ActorId, IssueId, parse_hex
 from grit.core.limits import (
     CLAIMED_CHARS_MAX,
     FENCE_MAX,
@@ -239,6 +239,8 @@ def encode_lock(lease: Lease) -> bytes:
     """Return the bytes of `lock.json`; unknown keys follow the known ones."""
     import json
 
+    from grit.core.documents import parse_json
+
     values: dict[str, object] = {
         "owner": lease.owner.hex(),
         "nonce": lease.nonce,
@@ -248,7 +250,7 @@ def encode_lock(lease: Lease) -> bytes:
     }
     if lease.claimed is not None:
         values["claimed"] = lease.claimed
-    values.update((key, json.loads(text)) for key, text in lease.extra)
+    values.update((key, parse_json(text)) for key, text in lease.extra)
     return json.dumps(values, indent=2).encode() + b"\n"
 
 
@@ -261,7 +263,8 @@ def parse_lock(data: bytes, lock_name: str | None = None) -> Lease:
         raise InvalidLease(f"lock.json has over {LOCK_BYTES_MAX} bytes")
     values = _json_object(data)
     owner, nonce = values.get("owner"), values.get("nonce")
-    if not isinstance(owner, str) or not _HEX_ID.fullmatch(owner):
+    owner_id = parse_hex(owner, ID_BYTES)
+    if owner_id is None or owner != str(owner).lower():
         raise InvalidLease("owner is not an actor id")
     if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
         raise InvalidLease("nonce is not a word")
@@ -274,9 +277,7 @@ def parse_lock(data: bytes, lock_name: str | None = None) -> Lease:
     resource = _stored_resource(values.get("resource"))
     if lock_name is not None and resource.lock_name != lock_name:
         raise InvalidLease("the resource belongs to another ref")
-    return Lease(
-        resource, ActorId(bytes.fromhex(owner)), nonce, expires_ms, fence, claimed, _extra(values)
-    )
+    return Lease(resource, ActorId(owner_id), nonce, expires_ms, fence, claimed, _extra(values))
 
 
 def _is_line(text: str) -> bool:
@@ -292,22 +293,11 @@ def _prints(text: str) -> bool:
 
 
 def _json_object(data: bytes) -> dict[str, object]:
-    import json
-
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key is there twice")
-        return found
-
-    def refused(word: str) -> object:
-        raise ValueError(f"{word} is no number")
+    from grit.core.documents import NotJson, parse_json
 
     try:
-        values = json.loads(data, object_pairs_hook=once, parse_constant=refused)
-        # What came in must be able to go out again: a number beyond all bounds cannot.
-        json.dumps(values, allow_nan=False)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(data, strict=True)
+    except NotJson as error:
         raise InvalidLease(f"lock.json cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise InvalidLease("lock.json is no object")

@@ -68,6 +68,13 @@ SNAPSHOT_ASIDES_MAX: Final = 10_000
 ATTACHMENT_BYTES_MAX: Final = 32 * 1024 * 1024
 ATTACHMENT_NAME_BYTES_MAX: Final = 255
 
+NUMBER_DIGITS_MAX: Final = 18
+"""Digits of a number that comes as text: it fits 64 bits."""
+JSON_DEPTH_MAX: Final = 100
+"""Lists and objects within each other of a JSON document; Python gives up at ten times that."""
+TOML_DOTS_MAX: Final = 64
+"""Dots of one line of TOML: a key of many parts takes a time that grows by their square."""
+
 PREFIX_CHARS_MIN: Final = 4
 """Fewest hex digits of an id that a person may type."""
 SHORT_ID_CHARS_MIN: Final = 7
@@ -169,6 +176,8 @@ SERVER_REQUEST_BYTES_MAX: Final = 64 * 1024 * 1024
 
 SETTINGS_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of grit's own files in the git directory a larger one is not used."""
+TOML_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of settings: a list of 60,000 ids, read in two seconds."""
 MARK_BYTES_MAX: Final = 1_024
 LOCK_FILE_BYTES_MAX: Final = 1_024
 KEY_FILE_BYTES_MAX: Final = 4_096

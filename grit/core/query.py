@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple
 
 from grit.core.errors import InvalidArgs
-from grit.core.ids import ActorId
+from grit.core.ids import ActorId, parse_number
 from grit.core.issue import Summary
 from grit.core.text import matches_phrase, words
 
@@ -110,7 +110,7 @@ def _folded(title: str) -> str:
 
 def estimate_number(value: str) -> int | None:
     """Return the estimate as a whole number, or None when it is not one."""
-    return int(value) if len(value) <= 18 and value.isascii() and value.isdigit() else None
+    return parse_number(value)
 
 
 def resolve(

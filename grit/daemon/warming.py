@@ -75,7 +75,7 @@ def _compare(workspace: Workspace, head: str | None) -> tuple[str | None, bool]:
     """Return the recorded head of the remote to sync with, and whether it lacks `head`."""
     from grit.git.refs import read_ref
     from grit.git.tracking import tracking_ref
-    from grit.services.sync import choose
+    from grit.services.places import choose
 
     try:
         remote = choose(workspace)

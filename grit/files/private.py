@@ -96,6 +96,8 @@ def read_plain(path: str, bytes_max: int, *, follow: bool = True, cut: bool = Fa
     flags = _FILE | (getattr(os, "O_CLOEXEC", 0) if follow else _NO_LINK)
     if not _RELATIVE and not follow and os.path.islink(path):
         raise NotPrivate(path, "is a symbolic link")
+    if "\0" in path:
+        raise FileNotFoundError(errno.ENOENT, "no file has such a name", path)
     try:
         fd = os.open(path, os.O_RDONLY | flags)
     except OSError as error:

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, cast
 
 from grit.core.errors import Conflict, IoFailed, NotFound
-from grit.core.ids import ActorId
-from grit.core.limits import ID_BYTES, PUBLIC_KEY_BYTES
+from grit.core.ids import ActorId, parse_hex
+from grit.core.limits import ID_BYTES, PUBLIC_KEY_BYTES, TOML_BYTES_MAX, TOML_DOTS_MAX
 from grit.files.private import Folder, Opened, failed
 from grit.git.repository import Repository
 
@@ -25,7 +25,6 @@ KEY: Final = "signing.key"
 _SEED_BYTES: Final = 32
 _MAKES_RUN: Final = "sync.auto"
 """The setting that counts only where it was set: what it makes run may run other programs."""
-_HEX: Final = frozenset("0123456789abcdef")
 _BARE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -133,11 +132,8 @@ def list_actor_ids(repository: Repository) -> list[ActorId]:
         return []
     except OSError as error:
         raise failed("cannot list actors", error) from error
-    return [
-        ActorId(bytes.fromhex(name))
-        for name in names
-        if len(name) == 2 * ID_BYTES and _HEX.issuperset(name)
-    ]
+    found = (parse_hex(name, ID_BYTES) for name in names if name == name.lower())
+    return [ActorId(actor_id) for actor_id in found if actor_id is not None]
 
 
 def list_actors(repository: Repository) -> list[ActorFile]:
@@ -165,7 +161,7 @@ def load_actor(repository: Repository, actor_id: ActorId) -> ActorFile:
     key = values.get("public_key")
     if key is None:
         return ActorFile(actor_id, label, created_ts, None)
-    public_key = _from_hex(key, PUBLIC_KEY_BYTES)
+    public_key = parse_hex(key, PUBLIC_KEY_BYTES)
     if public_key is None:
         raise ConfigDamaged(f"{path}: public_key is not {PUBLIC_KEY_BYTES * 2} hex digits")
     return ActorFile(actor_id, label, created_ts, public_key)
@@ -213,7 +209,7 @@ def read_signing_key(repository: Repository, actor_id: ActorId) -> bytes:
         ) from error
     except OSError as error:
         raise failed(f"cannot read {path}", error) from error
-    seed = _from_hex(text.strip(), _SEED_BYTES)
+    seed = parse_hex(text.strip(), _SEED_BYTES)
     if seed is None:
         raise ConfigDamaged(
             f"the signing key {path} is not {_SEED_BYTES * 2} hex digits", path=path
@@ -252,12 +248,6 @@ def _is_there(repository: Repository, actor_id: ActorId) -> bool:
         raise failed(f"cannot look at actor {actor_id.hex()}", error) from error
 
 
-def _from_hex(value: Setting, size: int) -> bytes | None:
-    if not isinstance(value, str) or len(value) != size * 2 or not _HEX.issuperset(value.lower()):
-        return None
-    return bytes.fromhex(value)
-
-
 def load_toml(folder: Folder, name: str) -> Settings:
     """Return what the file says, nothing when there is none; raises ConfigDamaged, IoFailed."""
     path = f"{folder.path}/{name}"
@@ -276,11 +266,30 @@ def parse_toml(data: bytes, path: str) -> Settings:
     import tomllib
 
     try:
-        return cast(Settings, tomllib.loads(data.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        if len(data) > TOML_BYTES_MAX:
+            raise ValueError(f"it has over {TOML_BYTES_MAX} bytes")
+        if any(line.count(b".") > TOML_DOTS_MAX for line in data.split(b"\n")):
+            raise ValueError(f"a line with over {TOML_DOTS_MAX} dots")
+        values = tomllib.loads(data.decode())
+        _check_numbers(values)
+        return cast(Settings, values)
+    except (ValueError, RecursionError) as error:  # also for a number of 5,000 digits
         raise ConfigDamaged(f"{path} is not valid TOML: {error}; mend it by hand", path=path) from (
             error
         )
+
+
+def _check_numbers(values: object) -> None:
+    """Raise ValueError for a number that TOML does not have, and Python would not print."""
+    waiting = [values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError("a number of more than 64 bits")
 
 
 def replace_file(folder: Folder, name: str, data: bytes, mode: int) -> None:

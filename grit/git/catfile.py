@@ -8,6 +8,7 @@ from io import BytesIO
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple
 
+from grit.core.ids import parse_number
 from grit.core.limits import CHUNK_BYTES_MAX
 from grit.git.objects import HashFunction, hash_function, is_true, read_loose
 from grit.git.process import start
@@ -91,13 +92,14 @@ def read_listed(
     try:
         for line in iter(readline, b""):
             oid, _, rest = line.partition(mark)
-            size = int(rest) if rest else -1
+            stated = parse_number(rest.rstrip(b"\n"))
+            size = -1 if stated is None else stated
             if 0 <= size <= CHUNK_BYTES_MAX:
                 content = read(size)
-                whole = new_hash(framed % (size, content)).hexdigest() == oid.decode()
+                whole = new_hash(framed % (size, content)).hexdigest().encode() == oid
             elif size >= 0 and kind == "commit":
                 content, true_id = _headers(process.stdout, size, new_hash)
-                whole = bool(content) and true_id == oid.decode()
+                whole = bool(content) and true_id.encode() == oid
             else:
                 raise NotWhole
             if read(1) != b"\n" or not whole:
@@ -176,7 +178,9 @@ class _AheadReader:
             if words[1:] == [b"missing"]:
                 return item, "", b"", "missing"
             return self._begin_again(asked, (item, "", b"", "broken"))
-        kind, size = words[1], int(words[2])
+        kind, size = words[1], parse_number(words[2])
+        if size is None:
+            return self._begin_again(asked, (item, "", b"", "broken"))
         if size > self._bytes_max:
             self._sizes = self._sizes or CatFile(self._repository)
             return self._begin_again(asked, (item, kind.decode(), b"", "too large"))
@@ -346,6 +350,5 @@ def _ask(process: "Popen[bytes]", oid: str) -> bytes:
 
 def _parse(line: bytes) -> Header | None:
     words = line.split()
-    if len(words) != 3 or not words[2].isdigit():
-        return None
-    return Header(words[1].decode(), int(words[2]))
+    size = parse_number(words[2]) if len(words) == 3 else None
+    return None if size is None else Header(words[1].decode(errors="replace"), size)

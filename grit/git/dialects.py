@@ -134,11 +134,11 @@ def is_chunk(data: bytes) -> bool:
 
 def _grite_path(chunk: bytes, else_ms: int) -> str:
     """Return where a chunk stands in a tree: by the day of its first event, else of `else_ms`."""
-    from datetime import UTC, datetime
+    from grit.core.times import format_ms
 
     first_ms = _first_ts(chunk)
-    day = datetime.fromtimestamp((else_ms if first_ms is None else first_ms) // 1000, UTC)
-    return f"events/{day:%Y/%m/%d}/{_chunk_hash(chunk)}{CHUNK_SUFFIX}"
+    day = format_ms(else_ms if first_ms is None else first_ms).partition("T")[0].replace("-", "/")
+    return f"events/{day}/{_chunk_hash(chunk)}{CHUNK_SUFFIX}"
 
 
 def _chunk_hash(chunk: bytes) -> str:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Final
 
 from grit.core.errors import Busy, IoFailed
+from grit.core.ids import parse_number
 from grit.core.limits import LOCK_WAIT_MS_MAX
 from grit.files.lock import nap, try_lock, unlock, wait_in_line
 from grit.files.private import Folder, failed
@@ -121,4 +122,4 @@ class FileLock:
             return "unknown"
         os.lseek(self._fd, 0, os.SEEK_SET)
         text = os.read(self._fd, 20).split(b"\n", 1)[0]
-        return text.decode() if text.isdigit() else "unknown"
+        return text.decode() if parse_number(text) is not None else "unknown"

@@ -5,11 +5,13 @@ a warm process remembers it as long as no file of it changes (spec/daemon.md, Gi
 """
 
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
+from grit.core.ids import parse_hex, parse_number
 from grit.core.limits import GIT_SETTINGS_BYTES_MAX
 from grit.git.process import output, run
 from grit.git.repository import Repository
@@ -32,8 +34,33 @@ _SHARED_MODES: Final = {
     **dict.fromkeys(("all", "world", "everybody", "2"), 0o664),
 }
 _NAME_CHARS_MAX: Final = 256
+_NUMBER: Final = re.compile(
+    r"[ \t\n\v\f\r]*([+-]?)(?:0x([0-9a-f]{1,15})|([0-9]{1,18}))([kmg]?)", re.IGNORECASE | re.ASCII
+)
+_UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 GC_AUTO_DEFAULT: Final = 6700
 """Git's own default for gc.auto: loose objects that are worth a collection."""
+
+
+def git_number(word: str) -> int | None:
+    """Return a number as git reads it in its configuration; None for what git refuses.
+
+    C's notation (decimal, 0x, 0 for octal, a sign), and k, m or g for powers of 1,024.
+    """
+    found = _NUMBER.fullmatch(word)
+    if found is None:
+        return None
+    sign, hexadecimal, digits, unit = found.groups()
+    if hexadecimal is not None:
+        number = int.from_bytes(parse_hex(hexadecimal.rjust(16, "0"), 8) or b"", "big")
+    else:
+        octal = digits.startswith("0")
+        read = parse_number(digits, octal=octal)
+        if read is None:
+            return None
+        number = read
+    number *= _UNITS[unit.lower()]
+    return -number if sign == "-" else number
 
 
 class GitConfig(NamedTuple):
@@ -82,17 +109,14 @@ class GitConfig(NamedTuple):
         word = (self.get("core.sharedrepository") or "umask").lower()
         if word in _SHARED_MODES:
             return _SHARED_MODES[word]
-        if word.startswith("0") and word.isdigit() and not set(word) & set("89"):
-            return int(word, 8) & 0o666
-        return 0
+        mode = parse_number(word, octal=True) if word.startswith("0") else None
+        return 0 if mode is None else mode & 0o666
 
     @property
     def gc_auto(self) -> int:
         """Loose objects from which git may collect; 0 when the user switched that off."""
         word = self.get("gc.auto")
-        if word is None:
-            return GC_AUTO_DEFAULT
-        return int(word) if word.isdigit() else 0
+        return GC_AUTO_DEFAULT if word is None else git_number(word) or 0
 
 
 class Remembered(NamedTuple):
@@ -257,7 +281,7 @@ def _usual_files(repository: Repository, environ: Mapping[str, str]) -> list[str
 def _stamp(path: str) -> tuple[int, ...] | None:
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # also a name with a NUL
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

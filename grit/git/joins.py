@@ -7,6 +7,7 @@ the same time make the same commit, and need not join each other's joins.
 from typing import TYPE_CHECKING, Final, Literal
 
 from grit.core.errors import WalDamaged
+from grit.core.ids import parse_number
 from grit.core.limits import TS_UNIX_MS_MAX
 from grit.git.catfile import CatFile, read_small
 from grit.git.detection import (
@@ -216,8 +217,8 @@ def _time_s(commits: list[tuple[str, bytes] | None]) -> int:
     for found in commits:
         for line in (found[1] if found else b"").split(b"\n\n", 1)[0].split(b"\n"):
             words = line.split()
-            if line.startswith(b"committer ") and len(words) > 2 and words[-2].isdigit():
+            if line.startswith(b"committer ") and len(words) > 2:
                 # What lies beyond all bounds would make a commit that strict servers refuse.
-                time_s = int(words[-2][:_TIME_DIGITS_MAX])
+                time_s = parse_number(words[-2], _TIME_DIGITS_MAX) or 0
                 times.append(time_s if time_s <= _TIME_S_MAX else 0)
     return max(times)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
+from grit.core.ids import parse_number
 from grit.core.limits import ATTACHMENT_BYTES_MAX, CHUNK_BYTES_MAX, KEPT_NAMES_MAX, KEPT_S
 from grit.files.names import OBJECTS
 from grit.files.private import Folder, NotPrivate, Opened, write_all
@@ -163,7 +164,8 @@ def _periods(repository: Repository) -> list[_Period]:
 
 
 def _is_period(name: str) -> bool:
-    return len(name) < 16 and name.isascii() and name.isdigit() and str(int(name)) == name
+    number = parse_number(name, 15)
+    return number is not None and str(number) == name
 
 
 def _oids(folder: Folder) -> list[str]:
@@ -251,7 +253,7 @@ def _is_whole(repository: Repository, oid: str, kept: Opened) -> bool:
         except zlib.error:
             return False
     kind, _, size = header.partition(b"\0")[0].partition(b" ")
-    stated = len(kind) + len(size) + 2 + int(size) if size.isdigit() else 0
+    stated = len(kind) + len(size) + 2 + (parse_number(size) or 0)
     return inflate.eof and kind in _KINDS and stated == count and digest.hexdigest() == oid
 
 

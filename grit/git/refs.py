@@ -378,12 +378,13 @@ def _read_with_git(repository: Repository, name: str) -> str | None:
 
     form = "--format=%(refname) %(objectname) %(symref)"
     for line in text_lines(output(repository.git_dir, "for-each-ref", form, name)):
-        found, object_id, target = line.split(" ", 2)
+        found, _, rest = line.partition(" ")
         if found != name:
             continue
+        object_id, _, target = rest.partition(" ")
         if target:
             raise WalDamaged(f"{name} is a symbolic ref to {target}; head unchanged", ref=name)
-        return _object_id(repository, name, object_id.encode())
+        return _object_id(repository, name, object_id.encode(errors="surrogateescape"))
     return None
 
 

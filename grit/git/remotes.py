@@ -3,14 +3,16 @@
 import itertools
 import os
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, InvalidArgs
+from grit.core.ids import parse_number
 from grit.files.private import read_plain
 from grit.git.gitconfig import GitConfig
 from grit.git.process import run, text_lines
 from grit.git.repository import Repository, is_git_directory
-from grit.git.tracking import tracking_ref
+from grit.git.tracking import tracking_name, tracking_ref
 
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/]*@")
 _PLAIN_NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
@@ -39,6 +41,8 @@ class Remote(NamedTuple):
     configured: bool
     bundle: bool
     """A file, which can only be read."""
+    reads: str = ""
+    """Where it is fetched from, when that is not by the address."""
 
     @property
     def name(self) -> str:
@@ -53,7 +57,7 @@ def find_remote(config: GitConfig, text: str, directory: str = ".") -> Remote:
     """
     if text in list_remotes(config):
         url = config.get(f"remote.{text}.url") or ""
-        return Remote(text, text, True, os.path.isabs(url) and os.path.isfile(url))
+        return Remote(text, tracking_name(text), True, os.path.isabs(url) and os.path.isfile(url))
     if not text or text.startswith("-"):
         raise InvalidArgs(f"'{text}' is neither a remote nor an address")
     from hashlib import sha256
@@ -106,6 +110,22 @@ def sync_remote(config: GitConfig, chosen: str | None = None) -> str | None:
             "'grit config set sync.remote NAME'"
         )
     return known[0]
+
+
+def push_urls(repository: Repository, remote: str) -> list[str]:
+    """Return the addresses that git pushes to for a remote's name, rewritten as it would."""
+    return _urls(repository, "--push", "--all", "--", remote)
+
+
+def fetch_url(repository: Repository, remote: str) -> str:
+    """Return the address that git fetches from for a remote's name; "" where it tells none."""
+    return next(iter(_urls(repository, "--", remote)), "")
+
+
+def _urls(repository: Repository, *words: str) -> list[str]:
+    done = run(repository.git_dir, "remote", "get-url", *words)
+    text = done.stdout.decode(errors="surrogateescape")
+    return [line for line in text.split("\n") if line] if done.status == 0 else []
 
 
 def fetch_refspec(remote: str, ref: str) -> str:
@@ -167,6 +187,31 @@ def _check_place(path: str, what: str) -> None:
         )
 
 
+def broken_refspecs(config: GitConfig) -> list[tuple[str, str]]:
+    """Return (remote, refspec) of those of grit's own that git refuses, and with them every fetch.
+
+    Earlier versions wrote the name of any remote into a ref.
+    """
+    found = []
+    for key, specs in config.values.items():
+        remote = key.removeprefix("remote.").removesuffix(".fetch")
+        if key != f"remote.{remote}.fetch" or tracking_name(remote) == remote:
+            continue
+        wrong = {f"refs/{root}/*:refs/{root}-remotes/{remote}/*" for root in ("grit", "grite")}
+        found += [(remote, spec) for spec in specs if spec.removeprefix("+") in wrong]
+    return found
+
+
+def mend_refspecs(repository: Repository, config: GitConfig) -> list[str]:
+    """Remove broken refspecs from the clone's configuration; return the remotes that had one."""
+    mended = []
+    for remote, spec in dict.fromkeys(broken_refspecs(config)):
+        words = ("config", "--fixed-value", "--unset-all", f"remote.{remote}.fetch", spec)
+        if run(repository.git_dir, *words).status == 0:
+            mended.append(remote)
+    return mended
+
+
 class Agreed(NamedTuple):
     """A head that a remote and this clone both held, and how many events it holds."""
 
@@ -181,12 +226,16 @@ def load_agreed(repository: Repository) -> dict[str, Agreed]:
             data = folder.read(_AGREED)
     except OSError:
         return {}
-    lines = [line.split(" ", 2) for line in text_lines(data)]
-    return {
-        line[2]: Agreed(line[0], int(line[1]))
-        for line in lines
-        if len(line) == 3 and line[1].isdecimal() and len(line[1]) <= _COUNT_DIGITS_MAX
-    }
+    return dict(parse_agreed(data))
+
+
+def parse_agreed(data: bytes) -> Iterator[tuple[str, "Agreed"]]:
+    """Yield what the lines of the file say, without those that say nothing."""
+    for line in text_lines(data):
+        words = line.split(" ", 2)
+        count = parse_number(words[1]) if len(words) == 3 else None
+        if count is not None:
+            yield words[2], Agreed(words[0], count)
 
 
 def save_agreed(repository: Repository, tracking: str, agreed: Agreed) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, IoFailed
+from grit.core.ids import parse_number
 from grit.core.limits import GIT_CONFIG_BYTES_MAX, GIT_POINTER_BYTES_MAX
 from grit.files.names import GRIT, REFS
 from grit.files.private import Folder, failed, read_plain
@@ -105,10 +106,8 @@ def _is_shared(common_dir: str) -> bool:
     value = _format_values(common_dir).get("core.sharedrepository", "").lower()
     if value in _SHARED or value in _TRUE:
         return True
-    try:
-        return len(value) > 1 and int(value, 8) & _GROUP_MAY_WRITE != 0
-    except ValueError:
-        return False
+    mode = parse_number(value, octal=True) if len(value) > 1 else None
+    return mode is not None and mode & _GROUP_MAY_WRITE != 0
 
 
 class _Unusual(Exception):

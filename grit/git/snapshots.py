@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from grit.core import limits
+from grit.core.errors import GitFailed
+from grit.core.ids import parse_hex, parse_number
+from grit.core.limits import EVENT_ID_BYTES
 from grit.files.private import read_plain
 from grit.git.blob import Blob, not_a_blob, too_large, unreadable
 from grit.git.kept import look_after
@@ -96,6 +99,8 @@ def list_snapshots(
     found: dict[str, list[str]] = {}
     for line in text_lines(listed):
         oid, _, ref = line.partition(" ")
+        if not ref:
+            continue
         found.setdefault(oid, []).append(ref)
     known = sorted(
         ((max(map(name_ts, refs)), commit) for commit, refs in found.items()), reverse=True
@@ -119,7 +124,7 @@ def _own_first(refs: list[str]) -> tuple[str, ...]:
 def name_ts(ref: str) -> int:
     """Return the time that the name of a snapshot's ref states, or 0 when it is none."""
     named = _NAME.fullmatch(ref)
-    return int(named[1]) if named else 0
+    return (parse_number(named[1]) or 0) if named else 0
 
 
 def read_parts(repository: Repository, snapshot: Snapshot) -> Iterator[tuple[Part, Blob]]:
@@ -154,7 +159,11 @@ def count_commits(repository: Repository, head: str) -> int:
     """Return the number of commits reachable from `head`."""
     from grit.git.process import output
 
-    return int(output(repository.git_dir, "rev-list", "--count", head, "--"))
+    said = output(repository.git_dir, "rev-list", "--count", head, "--")
+    count = parse_number(said.strip())
+    if count is None:
+        raise GitFailed("git counted the commits of the log, and told no number")
+    return count
 
 
 class SnapshotWriter:
@@ -301,16 +310,16 @@ def _read_manifest(objects: CatFile, commit: str) -> Manifest | None:
 
 
 def _parse(data: bytes) -> Manifest | None:
-    import json
+    from grit.core.documents import parse_json
 
     try:
-        stated = json.loads(data)
+        stated: Any = parse_json(data)
         if stated["schema_version"] != _SCHEMA:
             return None
         parts = tuple(
             Part(
                 _text(one["path"], _PATH),
-                bytes.fromhex(_text(one["chunk_hash"], _HASH)),
+                _hash(one["chunk_hash"]),
                 _count(one["event_count"]),
             )
             for one in stated["chunks"]
@@ -319,11 +328,11 @@ def _parse(data: bytes) -> Manifest | None:
             _count(stated["created_ts"]),
             _text(stated["wal_head"], _OID),
             _count(stated["event_count"]),
-            bytes.fromhex(_text(stated["event_set"], _HASH)),
+            _hash(stated["event_set"]),
             parts,
             tuple(_text(one, _OID) for one in stated.get("asides", ())),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
     bounded = len(parts) <= limits.SNAPSHOT_CHUNKS_MAX
     bounded = bounded and len(manifest.asides) <= limits.SNAPSHOT_ASIDES_MAX
@@ -338,6 +347,13 @@ def _text(value: object, form: re.Pattern[str]) -> str:
     if not isinstance(value, str) or form.fullmatch(value) is None:
         raise ValueError
     return value
+
+
+def _hash(value: object) -> bytes:
+    found = parse_hex(value, EVENT_ID_BYTES)
+    if found is None or value != str(value).lower():
+        raise ValueError
+    return found
 
 
 def _count(value: object) -> int:

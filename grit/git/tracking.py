@@ -1,11 +1,15 @@
 """Remote-tracking refs: what the remotes had when they were last fetched from (spec/sync.md)."""
 
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from grit.core.errors import Busy, Conflict, GitFailed, IoFailed, WalDamaged
 from grit.git.refs import lies, read_ref, refs_below, set_aside, swap_ref
 from grit.git.repository import Repository
+
+_NO_REF: Final = frozenset(" ~^:?*[\\")
+_PART_BYTES_MAX: Final = 200
+"""A name on the disk has 255 bytes at most, `.lock` included."""
 
 
 class Tracked(NamedTuple):
@@ -15,10 +19,30 @@ class Tracked(NamedTuple):
     packed: str
 
 
+def tracking_name(remote: str) -> str:
+    """Return under which name the refs of a remote are recorded: its own, where a ref can have it.
+
+    A section of git's configuration can have names that no ref can: `my fork`, `a..b`, `x~1`.
+    """
+    if all(map(_is_part, remote.split("/"))) and "@{" not in remote:
+        return remote
+    from hashlib import sha256
+
+    return f"name-{sha256(remote.encode(errors='surrogateescape')).hexdigest()[:16]}"
+
+
+def _is_part(part: str) -> bool:
+    """Whether a part of a ref's name can be so: what git refuses (git check-ref-format)."""
+    plain = part and not (_NO_REF.intersection(part) or ".." in part or "\x7f" in part)
+    ends = part.startswith(".") or part.endswith(".lock")
+    size = len(part.encode(errors="surrogateescape"))
+    return bool(plain) and not ends and min(part) >= " " and size <= _PART_BYTES_MAX
+
+
 def tracking_ref(remote: str, ref: str) -> str:
     """Return where the state of `ref` on that remote is recorded, outside the log's own folder."""
     root, _, name = ref.removeprefix("refs/").partition("/")
-    return f"refs/{root}-remotes/{remote}/{name}"
+    return f"refs/{root}-remotes/{tracking_name(remote) if remote else ''}/{name}"
 
 
 def tracked_heads(repository: Repository, ref: str, packed_seen: str | None = None) -> Tracked:

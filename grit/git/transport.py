@@ -95,6 +95,8 @@ class Pushed(NamedTuple):
     """The other side left without a word of this ref: it may be done, or somebody was faster."""
     removed: tuple[str, ...] = ()
     """Notices about locks that a killed process had left at a remote on this machine."""
+    same: bool = False
+    """Done, because the ref stood there already."""
 
 
 class _Talk(NamedTuple):
@@ -448,7 +450,7 @@ def _outcome(line: str, words: str) -> tuple[str, Pushed]:
     places, _, summary = rest.partition("\t")
     ref = places.rpartition(":")[2]
     if flag != "!":
-        return ref, Pushed(ref, True, False, "")
+        return ref, Pushed(ref, True, False, "", same=flag == "=")
     moved = any(sign in summary for sign in _MOVED) or (
         "remote rejected" in summary and any(sign in words for sign in _MOVED)
     )

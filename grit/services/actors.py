@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from grit.core.errors import InvalidArgs
 from grit.core.events import Event, Payload
-from grit.core.ids import ActorId, is_name
+from grit.core.ids import ActorId, is_name, parse_hex
 from grit.core.limits import ID_BYTES, LABEL_CHARS_MAX, LOCK_WAIT_MS_MAX
 from grit.git import actors as files
 from grit.git.actors import ActorFile
@@ -95,7 +95,19 @@ def current(workspace: Workspace, settings: files.Settings | None = None) -> Act
     default = settings.get("default_actor")
     if default is None:
         return None
-    return files.load_actor(workspace.repository, ActorId(bytes.fromhex(str(default))))
+    return files.load_actor(workspace.repository, default_actor(default))
+
+
+def default_actor(setting: files.Setting) -> ActorId:
+    """Return the actor that the setting `default_actor` names; raise ConfigDamaged."""
+    found = parse_hex(setting, ID_BYTES)
+    if found is None:
+        raise files.ConfigDamaged(
+            "the setting default_actor is not the id of an actor: choose one of 'grit actor list' "
+            "with 'grit actor use'",
+            way_out="grit actor use",
+        )
+    return ActorId(found)
 
 
 def find(workspace: Workspace, text: str, me: ActorId | None = None) -> ActorFile:
@@ -168,9 +180,11 @@ def use(workspace: Workspace, actor: ActorFile) -> None:
 
 def set_refspecs(workspace: Workspace) -> list[str]:
     """Let `git fetch` bring the log of every remote; return the remotes that were set up."""
-    from grit.git.remotes import add_refspec, list_remotes
+    from grit.git.remotes import add_refspec, list_remotes, mend_refspecs
 
     wal = workspace.wal
+    for remote in mend_refspecs(workspace.repository, wal.config):
+        workspace.notice(f"removed a refspec of remote '{remote}' that stopped every 'git fetch'")
     return [
         remote
         for remote in list_remotes(wal.config)

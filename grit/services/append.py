@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from grit.core import codec
-from grit.core.errors import GitFailed, InvalidArgs, IoFailed
+from grit.core.errors import Conflict, GitFailed, InvalidArgs, IoFailed
 from grit.core.events import ACTOR_ANNOUNCED, SHARED_TAG_MAX, Event, kind_name
 from grit.core.ids import ActorId, EventId
+from grit.core.limits import APPEND_RETRIES_MAX
 from grit.services.actors import Signer
 from grit.services.refresh import show_append
 from grit.services.workspace import Workspace
@@ -77,6 +78,34 @@ def append_events(
         workspace.ports.later(wal.tidy)
     _invite_gc(workspace)
     return appended.head
+
+
+def append_contents(workspace: Workspace, contents: Mapping[str, bytes], label: Label) -> None:
+    """Append contents of attachments whose events the log holds, by SHA-256 in hex.
+
+    Raises Conflict, Busy, IoFailed, WalDamaged, GitFailed: nothing stored.
+    """
+    from grit.core.times import clamp_ms
+    from grit.git.wal import HeadMoved
+
+    wal = workspace.wal
+    with wal.lock():
+        for _ in range(APPEND_RETRIES_MAX):
+            try:
+                wal.append(
+                    (),
+                    old=wal.head(),
+                    message=label.subject,
+                    trailers=label.trailers,
+                    ts_unix_ms=clamp_ms(workspace.now_ms()),
+                    actor_id=label.actor_id,
+                    event_count=0,
+                    attachments=contents,
+                )
+                return
+            except HeadMoved:
+                continue
+    raise Conflict("the log moved too often while appending; try again")
 
 
 def check_policy(workspace: Workspace, events: Sequence[Event], author: Signer) -> None:

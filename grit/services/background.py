@@ -3,6 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 from grit.core.errors import GritError, InvalidArgs
+from grit.core.ids import parse_number
 from grit.core.limits import BACKGROUND_S_MAX, DEBOUNCE_MS_MAX, DEBOUNCE_MS_MIN
 from grit.git.actors import Setting, is_config_ours, load_config
 from grit.git.repository import Repository
@@ -75,8 +76,9 @@ def load_background(repository: Repository) -> Background:
 def checked(key: str, text: str) -> str | int | bool:
     """Return what is stored for one of KEYS; raise InvalidArgs for a wrong value."""
     value: str | int | bool = text
-    if key in _BOUNDS and text.isascii() and text.isdigit() and len(text) < 10:
-        value = int(text)
+    if key in _BOUNDS:
+        number = parse_number(text, 9)
+        value = text if number is None else number
     elif key == "daemon.autostart":
         value = _FLAGS.get(text, text)
     if not _fits(key, value):

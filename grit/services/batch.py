@@ -1,9 +1,9 @@
 """Use case: many commands as JSON lines, one append, all or nothing (spec/exchange.md, Batch)."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple, cast
 
+from grit.core.documents import NotJson, parse_json
 from grit.core.errors import GritError, InvalidArgs
 from grit.core.ids import IssueId
 from grit.core.limits import BATCH_COMMANDS_MAX, ID_BYTES
@@ -70,8 +70,8 @@ def parse_commands(lines: Iterable[bytes]) -> list[Command]:
 
 def _parse(number: int, line: bytes) -> Command:
     try:
-        shape = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        shape = parse_json(line)
+    except NotJson as error:
         raise InvalidArgs(f"not JSON ({error})") from error
     if not isinstance(shape, dict):
         raise InvalidArgs("not a JSON object")

@@ -16,6 +16,7 @@ from grit.core.fold import counted_ts, fold, overruled_times
 from grit.core.ids import ActorId, IssueId
 from grit.core.issue import Comment, Issue
 from grit.core.limits import ID_BYTES, LABELS_MAX, TS_UNIX_MS_MAX, VALUE_CHARS_MAX
+from grit.services.beads_record import Comment as SourceComment
 from grit.services.beads_record import Record, clean_id, parse_line, read_record
 
 IMPORTER: Final = "beads"
@@ -90,16 +91,24 @@ class _Sealer:
         self.note = note
         self.names: set[str] = set()
         self.events: list[Event] = []
+        self.source_ts: dict[bytes, int] = {}
+        """Of each comment the time that the source states."""
 
     def add(self, ts_unix_ms: int, name: str, tag: int, payload: Payload) -> None:
-        name = name or IMPORTER
+        event = self.seal(ts_unix_ms, name, tag, payload)
+        if event is not None:
+            self.keep(name, event)
+
+    def seal(self, ts_unix_ms: int, name: str, tag: int, payload: Payload) -> Event | None:
         draft = Draft(self.issue_id, tag, payload)
         try:
-            event = codec.seal(draft, actor_id_of(name), ts_unix_ms, None)
+            return codec.seal(draft, actor_id_of(name or IMPORTER), ts_unix_ms, None)
         except InvalidArgs as error:
             self.note(error.message, True)
-            return
-        self.names.add(name)
+            return None
+
+    def keep(self, name: str, event: Event) -> None:
+        self.names.add(name or IMPORTER)
         self.events.append(event)
 
     def ordered(self) -> list[Event]:
@@ -214,8 +223,7 @@ def _describe(sealer: _Sealer, record: Record) -> None:
     fields = {**dict(record.fields), **_edge_fields(sealer, record)}
     for key, value in fields.items():
         sealer.add(updated, IMPORTER, kinds.FIELD_SET, (key, value))
-    for comment in record.comments:
-        sealer.add(comment.ts_unix_ms, comment.author, kinds.COMMENT_ADDED, (comment.text,))
+    _add_comments(sealer, record)
     for edge in record.edges:
         if edge.kind != "parent-child" or fields["parent"] != issue_id_of(edge.target).hex():
             dep_type = "depends_on" if edge.kind == "blocks" else "related_to"
@@ -224,13 +232,33 @@ def _describe(sealer: _Sealer, record: Record) -> None:
     external = dict(record.fields).get("external_ref", "")
     if external.startswith(("https://", "http://")):
         sealer.add(created, record.author, kinds.LINK_ADDED, (external, None))
-    if record.close_reason.strip():
-        sealer.add(record.closed_ts, IMPORTER, kinds.COMMENT_ADDED, (record.close_reason,))
     if record.closed:
         sealer.add(record.closed_ts, IMPORTER, kinds.STATE_CHANGED, ("closed",))
     if record.deletion is not None:
         ts_unix_ms, name, reason = record.deletion
         sealer.add(ts_unix_ms, name, kinds.ISSUE_DELETED, (reason,))
+
+
+def _add_comments(sealer: _Sealer, record: Record) -> None:
+    """Add the comments, and the reason for closing, so that they stay in the source's order.
+
+    The source knows seconds: one that would not stand behind the one before it gets the next
+    millisecond.
+    """
+    comments = list(record.comments)
+    if record.close_reason.strip():
+        comments.append(SourceComment(record.closed_ts, IMPORTER, record.close_reason))
+    last: Event | None = None
+    for comment in sorted(comments, key=lambda one: one.ts_unix_ms):
+        payload = (comment.text,)
+        ts_unix_ms = max(comment.ts_unix_ms, last.ts_unix_ms if last is not None else 0)
+        event = sealer.seal(ts_unix_ms, comment.author, kinds.COMMENT_ADDED, payload)
+        if event and last and event.order <= last.order:
+            event = sealer.seal(ts_unix_ms + 1, comment.author, kinds.COMMENT_ADDED, payload)
+        if event is not None:
+            last = event
+            sealer.keep(comment.author, event)
+            sealer.source_ts[event.event_id] = comment.ts_unix_ms
 
 
 def _edge_fields(sealer: _Sealer, record: Record) -> dict[str, str]:
@@ -263,7 +291,7 @@ def _changes(
 ) -> list[Event]:
     """Return what a newer version of the source adds to what earlier ones told."""
     needed = list(_differences(prior, desired))
-    comments, edits = _comment_changes(prior, desired)
+    comments, edits = _comment_changes(prior, desired, sealer.source_ts)
     needed += edits
     if not needed and not comments:
         return []
@@ -326,25 +354,45 @@ def _set_changes(
         yield remove, (name,)
 
 
-def _comment_changes(prior: Issue, desired: Issue) -> tuple[set[bytes], list[tuple[int, Payload]]]:
+def _comment_changes(
+    prior: Issue, desired: Issue, source_ts: Mapping[bytes, int]
+) -> tuple[set[bytes], list[tuple[int, Payload]]]:
     """Return the ids of comments to add, and edits of those whose text the source changed.
 
-    A comment of the same person at the same time is the same comment.
+    A comment of the same person at the same time of the source is the same comment: it may stand
+    a few milliseconds later, behind others of that time.
     """
-    texts = {(one.actor, one.ts_unix_ms, one.body) for one in prior.comments}
-    wanted = {(one.actor, one.ts_unix_ms, one.body) for one in desired.comments}
-    gone: dict[tuple[bytes, int], list[Comment]] = {}
-    for one in prior.comments:
-        if (one.actor, one.ts_unix_ms, one.body) not in wanted:
-            gone.setdefault((one.actor, one.ts_unix_ms), []).append(one)
+    spread_ms = max(len(desired.comments), len(prior.comments))
+    left = list(prior.comments)
+    by_text: dict[tuple[bytes, str], list[Comment]] = {}
+    for one in left:
+        by_text.setdefault((one.actor, one.body), []).append(one)
+    unknown: list[Comment] = []
+    matched: set[bytes] = set()
+    for one in desired.comments:
+        same = by_text.get((one.actor, one.body), [])
+        first_ts = source_ts[one.event_id]
+        at = next((at for at, old in enumerate(same) if _is_near(old, first_ts, spread_ms)), None)
+        if at is None:
+            unknown.append(one)
+        else:
+            matched.add(same.pop(at).event_id)
+    gone: dict[bytes, list[Comment]] = {}
+    for one in left:
+        if one.event_id not in matched:
+            gone.setdefault(one.actor, []).append(one)
     added: set[bytes] = set()
     edits: list[tuple[int, Payload]] = []
-    for one in desired.comments:
-        if (one.actor, one.ts_unix_ms, one.body) in texts:
-            continue
-        changed = gone.get((one.actor, one.ts_unix_ms))
-        if changed:
-            edits.append((kinds.COMMENT_EDITED, (changed.pop(0).event_id, one.body)))
-        else:
+    for one in unknown:
+        same = gone.get(one.actor, [])
+        first_ts = source_ts[one.event_id]
+        at = next((at for at, old in enumerate(same) if _is_near(old, first_ts, spread_ms)), None)
+        if at is None:
             added.add(one.event_id)
+        else:
+            edits.append((kinds.COMMENT_EDITED, (same.pop(at).event_id, one.body)))
     return added, edits
+
+
+def _is_near(comment: Comment, first_ts: int, spread_ms: int) -> bool:
+    return first_ts <= comment.ts_unix_ms <= first_ts + spread_ms

@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from grit.core.documents import NotJson, parse_json
+from grit.core.ids import parse_number
 from grit.core.limits import (
     LABEL_CHARS_MAX,
     TEXT_BYTES_MAX,
@@ -13,6 +14,7 @@ from grit.core.limits import (
     TS_UNIX_MS_MAX,
     VALUE_CHARS_MAX,
 )
+from grit.core.times import MINUTE_MS, parse_span
 
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 Json = dict[str, object]
@@ -39,9 +41,8 @@ _TOMBSTONE_KEYS: Final = frozenset({"deleted_at", "deleted_by", "delete_reason"}
 _COMMENT_KEYS: Final = frozenset({"id", "issue_id", "author", "text", "created_at"})
 _EDGE_KEYS: Final = frozenset({"issue_id", "depends_on_id", "type", "created_at", "created_by"})
 _TIME: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII
+    r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-](\d\d):(\d\d))?", re.ASCII
 )
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Comment(NamedTuple):
@@ -87,13 +88,13 @@ def parse_ms(text: object) -> int | None:
     found = _TIME.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         return None
-    zone = found[3] if found[3] not in (None, "Z") else "+00:00"
-    try:
-        moment = datetime.fromisoformat(found[1] + zone)
-        seconds = (moment - _EPOCH).total_seconds()
-    except (ValueError, OverflowError):
+    span = parse_span(found[1])
+    hours, minutes = parse_number(found[4] or "0"), parse_number(found[5] or "0")
+    if span is None or hours is None or minutes is None or hours > 23 or minutes > 59:
         return None
-    ts_unix_ms = int(seconds) * 1000 + int((found[2] or ".0")[1:4].ljust(3, "0"))
+    ahead_ms = (hours * 60 + minutes) * MINUTE_MS
+    ts_unix_ms = span.first_ms + (ahead_ms if (found[3] or "").startswith("-") else -ahead_ms)
+    ts_unix_ms += parse_number((found[2] or ".0")[1:4].ljust(3, "0")) or 0
     return ts_unix_ms if ts_unix_ms >= 0 else None
 
 
@@ -102,13 +103,9 @@ def parse_line(line: bytes) -> Json:
     if len(line) > LINE_BYTES_MAX:
         raise ValueError(f"a line of more than {LINE_BYTES_MAX} bytes")
     try:
-        shape = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    except UnicodeDecodeError as error:
-        raise ValueError("not UTF-8") from error
+        shape = parse_json(line)
+    except NotJson as error:
+        raise ValueError(f"not JSON: {error}") from error
     if not isinstance(shape, dict):
         raise ValueError("not a JSON object")
     if not isinstance(shape.get("id"), str) or not shape["id"].strip():
@@ -298,9 +295,17 @@ def _dump(value: object) -> str:
 
 def _comments(source: _Source, created: int) -> list[Comment]:
     found: list[Comment] = []
+    known: set[tuple[object, Comment]] = set()
     for one in source.objects("comments", _COMMENT_KEYS):
         text = _bounded(one.text("text"), "comment", source.note)
-        found.append(Comment(one.time("created_at", created), one.name("author"), text))
+        comment = Comment(one.time("created_at", created), one.name("author"), text)
+        # The same comment twice has one id; two comments that say the same have two, or none.
+        named = one.shape.get("id"), comment
+        if isinstance(named[0], (str, int)) and named in known:
+            continue
+        if isinstance(named[0], (str, int)):
+            known.add(named)
+        found.append(comment)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from grit.core.errors import GitFailed, GritError, IoFailed, NotFound, WalDamaged
 from grit.core.events import Event
-from grit.core.ids import ActorId
+from grit.core.ids import ActorId, parse_hex
 from grit.core.limits import ID_BYTES, REMOTE_ASKED_S_MAX
 from grit.git import actors as files
 from grit.services.checks import FIX, Check, LogRef, ViewState
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from grit.git.leases import LockRef
     from grit.git.remotes import Agreed
 
-_HEX: Final = frozenset("0123456789abcdef")
 _NAMED_MAX: Final = 3
 _NONE: Final = "nothing is leased, as far as this clone knows"
 _SYNC: Final = "'grit sync' joins the logs and sends what is missing there"
@@ -32,14 +31,23 @@ _SYNC: Final = "'grit sync' joins the logs and sends what is missing there"
 
 def check_growth(workspace: Workspace) -> Check:
     """Whether loose objects have piled up; the user's gc settings are respected."""
-    from grit.git.gitconfig import GC_AUTO_DEFAULT, load_git_config
+    from grit.git.gitconfig import GC_AUTO_DEFAULT, git_number, load_git_config
     from grit.git.upkeep import count_sampled_objects
 
     count = count_sampled_objects(workspace.repository) * 256
     try:
-        limit = load_git_config(workspace.repository).gc_auto
+        config = load_git_config(workspace.repository)
+        said, limit = config.get("gc.auto"), config.gc_auto
     except (GitFailed, IoFailed):
-        limit = GC_AUTO_DEFAULT
+        said, limit = None, GC_AUTO_DEFAULT
+    if said is not None and git_number(said) is None:
+        shown = said[:40]
+        return Check(
+            "growth",
+            "warn",
+            f"gc.auto is '{shown}', which git cannot read: it collects nothing by itself",
+            "set it right: 'git config gc.auto NUMBER', or 'git config --unset gc.auto'",
+        )
     about = f"about {count} loose objects" if count else "few loose objects"
     if limit <= 0:
         return Check("growth", "ok", f"{about}; git's own collection is switched off (gc.auto=0)")
@@ -69,10 +77,13 @@ def check_remotes(workspace: Workspace, ref: LogRef, *, ask: bool) -> Check:
     not answer is named, and no fault. Else their logs are as they were last fetched.
     """
     from grit.git.gitconfig import load_git_config
-    from grit.git.remotes import list_remotes, load_agreed
+    from grit.git.remotes import broken_refspecs, list_remotes, load_agreed
 
     try:
         config = load_git_config(workspace.repository)
+        for remote, spec in broken_refspecs(config):
+            message = f"git refuses every fetch over the refspec {spec} of remote '{remote}'"
+            return Check("remotes", "error", message, f"{FIX} or 'grit init', which replace it")
         lacking = remotes_without_refspec(workspace, ref)
         agreed = load_agreed(workspace.repository)
         names = [] if ref.problem else list_remotes(config)
@@ -387,10 +398,10 @@ def check_settings(workspace: Workspace) -> Check:
         default = settings.get("default_actor")
         if default is None:
             return Check("settings", "ok", "readable; no default actor yet")
-        text = str(default)
-        if len(text) != 2 * ID_BYTES or not _HEX.issuperset(text):
+        found = parse_hex(default, ID_BYTES)
+        if found is None:
             raise NotFound("default_actor is not the id of an actor")
-        files.load_actor(workspace.repository, ActorId(bytes.fromhex(text)))
+        files.load_actor(workspace.repository, ActorId(found))
     except NotFound as error:
         plan = "choose one of 'grit actor list' with 'grit actor use', or run 'grit init'"
         return Check("settings", "error", f"settings: {error.message}", plan)

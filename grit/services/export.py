@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from grit.core.errors import InvalidArgs, IoFailed, NotFound
-from grit.core.escape import escape
+from grit.core.escape import INVISIBLE, escape
 from grit.core.events import ATTACHMENT_ADDED, Event
 from grit.core.fold import fold
-from grit.core.ids import ActorId, EventId, IssueId, parse_prefix, user_name
+from grit.core.ids import ActorId, EventId, IssueId, parse_number, parse_prefix, user_name
 from grit.core.issue import Issue, Order, Summary
 from grit.core.times import format_ms, parse_duration_ms, parse_span
 from grit.services.refresh import refresh
@@ -28,7 +28,12 @@ CSV_COLUMNS: Final = (
     "issue_id", "title", "state", "type", "priority", "status", "labels", "assignees", "parent",
     "author", "created", "updated", "comment_count", "source", "body",
 )  # fmt: skip
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_SIGNS: Final = (
+    r"=+@\-" "\uff1d\uff0b\uff20\uff0d\ufe66\ufe62\ufe6b\ufe63"
+    "\u207c\u207a\u207b\u208c\u208a\u208b\u2212\ufb29"
+)  # fmt: skip
+_FORMULA: Final = rf"[\t\r\n]|[{INVISIBLE}]*[{_SIGNS}]"
+"""Spreadsheets take full-width and small signs for plain ones, and look behind blanks."""
 
 
 class Asked(NamedTuple):
@@ -131,8 +136,9 @@ def _position(workspace: Workspace, reader: ViewReader, since: str) -> Order:
     span = parse_span(text)
     if span is not None:
         return _before(span.first_ms)
-    if text.isascii() and text.isdigit() and len(text) <= _MS_DIGITS_MAX:
-        return _before(int(text))
+    number = parse_number(text, _MS_DIGITS_MAX)
+    if number is not None:
+        return _before(number)
     try:
         prefix = parse_prefix(text, chars_max=64, what="event id")
     except InvalidArgs as error:
@@ -250,7 +256,7 @@ class _Line:
 def safe_cell(text: str) -> str:
     """Return the text so that neither a spreadsheet nor a terminal does what it says."""
     clean = escape(text, multiline=True)
-    return "'" + clean if text.lstrip(" ").startswith(_FORMULA) else clean
+    return "'" + clean if re.match(_FORMULA, text) else clean
 
 
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>#|~&])")

@@ -8,8 +8,9 @@ from hashlib import sha256
 from typing import Final
 
 from grit.core.escape import escape
-from grit.core.ids import IssueId
+from grit.core.ids import IssueId, parse_hex
 from grit.core.issue import Comment, Issue
+from grit.core.limits import ID_BYTES
 from grit.core.times import format_ms
 from grit.services.export import Exported, issues
 
@@ -191,10 +192,10 @@ def _link(url: str) -> str:
 
 def _reference(source: Exported, text: str) -> str:
     """Return a link to another issue of the page, or the id where there is none."""
-    try:
-        row = source.reader.summary(IssueId(bytes.fromhex(text)))
-    except ValueError:
+    found = parse_hex(text, ID_BYTES)
+    if found is None:
         return _text(text)
+    row = source.reader.summary(IssueId(found))
     if row is None or row.deleted:
         return f"<code>{_text(text)}</code>"
     state = f'<span class="dim">{row.state}</span>'

@@ -1,14 +1,16 @@
 """Use case: store the events of grit's own JSON export, signatures included (spec/exchange.md)."""
 
-import json
+import tempfile
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
-from typing import BinaryIO, Final, NamedTuple, cast
+from os import SEEK_END
+from typing import IO, BinaryIO, Final, NamedTuple, cast
 
 from grit.core import codec
+from grit.core.documents import NotJson, parse_json
 from grit.core.errors import InvalidArgs
-from grit.core.events import TIME_OVERRULED, Event
+from grit.core.events import ATTACHMENT_ADDED, TIME_OVERRULED, Event
 from grit.core.fold import overruled_times
 from grit.core.ids import EventId, IssueId
 from grit.core.limits import (
@@ -21,6 +23,7 @@ from grit.core.limits import (
 )
 from grit.core.times import format_ms
 from grit.services.actors import Signer, signer
+from grit.services.append import Label, append_contents
 from grit.services.refresh import refresh
 from grit.services.shapes import event_from_json
 from grit.services.workspace import Workspace
@@ -89,11 +92,42 @@ def import_json(workspace: Workspace, file: BinaryIO) -> Imported:
                 intake.note_overruled(reader.events_of(issue_id))
             intake.judge_ahead(reader.has_event)
         _flush(workspace, intake, author)
+        _store_the_rest(workspace, intake, author)
     finally:
+        intake.contents.close()
         progress.done()
     return Imported(
         intake.valid, intake.added, workspace.wal.head(), intake.refusals, intake.refused
     )
+
+
+class _Contents:
+    """Contents of attachments, kept on the disk until the events that name them are stored."""
+
+    def __init__(self) -> None:
+        # Closed by the import.
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(BYTES_MAX)  # noqa: SIM115
+        self._places: dict[str, tuple[int, int]] = {}
+        self.positions: dict[str, int] = {}
+        """Where each stands in the document, of those that are not stored yet."""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def keep(self, digest: str, content: bytes, position: int) -> None:
+        if digest in self._places:
+            return
+        self._places[digest] = self._file.seek(0, SEEK_END), len(content)
+        self._file.write(content)
+        self.positions[digest] = position
+
+    def size(self, digest: str) -> int:
+        return self._places[digest][1]
+
+    def read(self, digest: str) -> bytes:
+        start, size = self._places[digest]
+        self._file.seek(start)
+        return self._file.read(size)
 
 
 class _Intake:
@@ -105,8 +139,11 @@ class _Intake:
         """Events from the future and their places, until it is known what overrules them."""
         self.overruled: dict[tuple[IssueId, EventId], int] = {}
         self.events: list[Event] = []
-        self.attachments: dict[str, bytes] = {}
-        self.places: dict[str, int] = {}
+        self.contents = _Contents()
+        self.named: dict[str, None] = {}
+        """Contents that go with these events."""
+        self.wanted: set[str] = set()
+        """Contents that some event of the document names."""
         self.refusals: list[Refusal] = []
         self.refused = 0
         self.positions = {"events": 0, "attachments": 0}
@@ -130,10 +167,8 @@ class _Intake:
                 else:
                     self.accept(event)
             else:
-                digest, content = _attachment(shape)
-                self.attachments[digest] = content
-                self.places[digest] = position
-                self.size += len(content)
+                found, content = _attachment(shape)
+                self.contents.keep(found, content, position)
         except InvalidArgs as error:
             self.refuse(name, position, error.message)
 
@@ -146,6 +181,10 @@ class _Intake:
         self.events.append(event)
         self.valid += 1
         self.size += len(codec.encode_record(event))
+        digest = event.payload[1] if event.tag == ATTACHMENT_ADDED else None
+        if isinstance(digest, bytes):
+            self.wanted.add(digest.hex())
+            self.name(digest.hex())
 
     def _wait(self, position: int, event: Event) -> None:
         if len(self.ahead) >= OVERRULED_WRITE_MAX:
@@ -168,26 +207,49 @@ class _Intake:
             if self.overruled.get(key, event.ts_unix_ms) <= self.latest_ms or known(event):
                 self.accept(event)
             else:
-                reason = f"{_FUTURE}: {format_ms(event.ts_unix_ms)}"
-                self.refusals.append(Refusal("events", position, reason))
+                self.refuse("events", position, f"{_FUTURE}: {format_ms(event.ts_unix_ms)}")
         self.ahead = []
+
+    def name(self, digest: str) -> None:
+        """Let a content go along, if there is one that is not stored yet."""
+        if digest in self.contents.positions and digest not in self.named:
+            self.named[digest] = None
+            self.size += self.contents.size(digest)
 
 
 def _flush(workspace: Workspace, intake: _Intake, author: Signer) -> None:
-    if not intake.events:
-        return
-    subject = f"import {len(intake.events)} events"
-    events = list({event.event_id: event for event in intake.events}.values())
-    attachments = intake.attachments
-    written = store(workspace, events, subject, author, attachments)
-    intake.added += len(written.events)
-    if not written.events:
-        # Contents travel with new events; without one there is no append to carry them.
-        for digest in attachments:
-            if workspace.wal.attachment(digest) is None:
-                reason = "its event came without it before"
-                intake.refuse("attachments", intake.places[digest], reason)
-    intake.events, intake.attachments, intake.size = [], {}, 0
+    """Store what was gathered, the contents with the events that name them."""
+    if intake.events:
+        subject = f"import {len(intake.events)} events"
+        events = list({event.event_id: event for event in intake.events}.values())
+        attachments = {digest: intake.contents.read(digest) for digest in intake.named}
+        written = store(workspace, events, subject, author, attachments)
+        intake.added += len(written.events)
+        if written.events:
+            for digest in intake.named:
+                del intake.contents.positions[digest]
+    intake.events, intake.named, intake.size = [], {}, 0
+
+
+def _store_the_rest(workspace: Workspace, intake: _Intake, author: Signer) -> None:
+    """Store contents whose events were here without them, and report those that nothing names."""
+    contents = intake.contents
+    label = Label("import attachments", author.actor_id)
+    part: dict[str, bytes] = {}
+    for digest, position in contents.positions.items():
+        if workspace.wal.attachment(digest) is not None:
+            continue
+        if digest not in intake.wanted:
+            intake.refuse("attachments", position, "no event names it")
+        elif workspace.wal.dialect.shared:
+            intake.refuse("attachments", position, "its event came without it before")
+        else:
+            part[digest] = contents.read(digest)
+            if sum(map(len, part.values())) >= BYTES_MAX:
+                append_contents(workspace, part, label)
+                part = {}
+    if part:
+        append_contents(workspace, part, label)
 
 
 def _checked(event: Event) -> Event:
@@ -243,8 +305,8 @@ def _items(file: BinaryIO) -> Iterator[tuple[str, object]]:
 def _loads(text: bytes) -> object:
     """Return the value, or None for what is not JSON: the caller sets that aside."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except NotJson:
         return None
 
 
@@ -253,8 +315,8 @@ def _whole(head: bytes, file: BinaryIO) -> Iterator[tuple[str, object]]:
     if len(data) >= _WHOLE_BYTES_MAX:
         raise InvalidArgs("too large for one piece: give the file as 'grit export' wrote it")
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(data)
+    except NotJson as error:
         raise InvalidArgs(f"not a JSON document: {error}") from error
     if isinstance(document, dict) and isinstance(document.get("data"), dict):
         document = document["data"]

@@ -1,14 +1,21 @@
 """Use cases that change issues, each a function of a transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from string import hexdigits
 from typing import Final, NamedTuple
 
 from grit.core import decide
 from grit.core.dependencies import edge_of, find_cycle
 from grit.core.errors import Conflict, InvalidArgs, NotFound
 from grit.core.events import DEPENDENCY_TYPES, Event
-from grit.core.ids import EventId, IssueId, id_digits, parse_prefix, user_name
+from grit.core.ids import (
+    EventId,
+    IssueId,
+    id_digits,
+    parse_hex,
+    parse_number,
+    parse_prefix,
+    user_name,
+)
 from grit.core.issue import Dependency, Issue, Summary
 from grit.core.limits import (
     ATTACHMENT_BYTES_MAX,
@@ -117,13 +124,9 @@ def _check_parent(transaction: Transaction, issue_id: IssueId, parent: str) -> N
         if above == path[0]:
             shown = " -> ".join(one[:SHORT] for one in path)
             raise Conflict(f"refused: an issue would be part of itself: {shown}", cycle=path)
-        row = transaction.find(IssueId(bytes.fromhex(above))) if _is_id(above) else None
+        found = parse_hex(above, ID_BYTES)  # another tool may have filled the field
+        row = transaction.find(IssueId(found)) if found is not None else None
         above = row.field("parent") if row is not None else None
-
-
-def _is_id(text: str) -> bool:
-    """Whether a field `parent`, which another tool may have filled, holds a full id."""
-    return len(text) == 2 * ID_BYTES and all(char in hexdigits for char in text)
 
 
 def comment(transaction: Transaction, issue: str, body: str) -> Change:
@@ -230,9 +233,10 @@ def remove_dependency(transaction: Transaction, issue: str, target: str, dep_typ
         target_id = transaction.resolve(target)
     except NotFound:
         # An edge may point at an issue that never arrived; it can still be taken away.
-        if len(target) != 32:
+        found = parse_hex(target.strip().removeprefix("#"), ID_BYTES)
+        if found is None:
             raise
-        target_id = IssueId(bytes.fromhex(target))
+        target_id = IssueId(found)
     drafts = decide.remove_dependency(row, transaction.find(target_id), target_id, dep_type)
     return _dependency_change(
         transaction, "undepend", row, target_id, dep_type, transaction.add(drafts)
@@ -303,10 +307,11 @@ def redact_comment(transaction: Transaction, issue: str, comment_id: str, reason
 
 def find_comment(issue: Issue, text: str) -> EventId:
     """Return the comment that a prefix of its event id or its number (1, 2, ...) names."""
-    if text.isascii() and text.isdigit() and len(text) < PREFIX_CHARS_MIN:
-        if not 0 < int(text) <= len(issue.comments):
+    number = parse_number(text, PREFIX_CHARS_MIN - 1)
+    if number is not None:
+        if not 0 < number <= len(issue.comments):
             raise NotFound(f"no comment {text}: this issue has {len(issue.comments)}")
-        return issue.comments[int(text) - 1].event_id
+        return issue.comments[number - 1].event_id
     prefix = parse_prefix(text, chars_max=64, what="comment id")
     found = [c.event_id for c in issue.comments if c.event_id.hex().startswith(prefix)]
     if not found:

@@ -8,14 +8,15 @@ from contextlib import suppress
 from typing import Final
 
 from grit.core.errors import InvalidArgs
+from grit.core.ids import parse_number
 from grit.core.limits import LEASE_MS_MAX, LEASE_SKEW_MS, LEASES_SEEN_MAX, TS_UNIX_MS_MAX
 from grit.git.leases import LockRef
+from grit.git.repository import Repository
 from grit.services.workspace import Workspace
 
 _NAME: Final = "leases-seen"
 _EARLY: Final = "early"
 _OLD: Final = "old"
-_DIGITS: Final = 16
 _Seen = dict[tuple[str, str], int]
 """By what it was found to be and its commit: since when, by this clone's clock."""
 
@@ -74,7 +75,7 @@ def _note(
     """
     now_ms = workspace.now_ms()
     there = {lock.oid for lock in locks}
-    noted = _read(workspace)
+    noted = read_seen(workspace.repository)
     known = {key: ms for key, ms in noted.items() if key[1] in there and ms <= now_ms}
     found = list(found)
     seen = known | {(what, oid): known.get((what, oid), now_ms) for oid in found}
@@ -85,15 +86,13 @@ def _note(
     return {oid: seen[what, oid] for oid in found}
 
 
-def _read(workspace: Workspace) -> _Seen:
+def read_seen(repository: Repository) -> _Seen:
+    """Return what was noted, without lines that say nothing."""
     try:
-        with workspace.repository.private.open() as folder:
+        with repository.private.open() as folder:
             text = folder.read(_NAME, cut=True).decode("ascii", "replace")
     except OSError:
         return {}
     rows = [line.split(" ") for line in text.split("\n")]
-    return {
-        (row[0], row[1]): int(row[2])
-        for row in rows
-        if len(row) == 3 and len(row[2]) < _DIGITS and row[2].isascii() and row[2].isdigit()
-    }
+    known = {(row[0], row[1]): parse_number(row[2]) for row in rows if len(row) == 3}
+    return {key: since_ms for key, since_ms in known.items() if since_ms is not None}

@@ -55,7 +55,9 @@ def heads(workspace: Workspace) -> list[str]:
     listed = output(
         workspace.repository.git_dir, "for-each-ref", "--format=%(objectname)", LOST_REFS
     )
-    return [lost for lost in listed.decode().split() if not is_held(workspace, lost)]
+    return [
+        lost for lost in listed.decode(errors="replace").split() if not is_held(workspace, lost)
+    ]
 
 
 def take_back(workspace: Workspace) -> Iterator[str]:

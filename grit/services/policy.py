@@ -1,9 +1,9 @@
 """The policy for signatures, as the settings of this clone state it (spec/trust.md, Settings)."""
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from grit.core.errors import InvalidArgs
-from grit.core.ids import ActorId, EventId
+from grit.core.ids import ActorId, EventId, parse_hex
 from grit.core.limits import EVENT_ID_BYTES, ID_BYTES
 from grit.core.trust import OFF, REQUIRE, VERIFY, Policy
 from grit.git import actors as files
@@ -81,11 +81,9 @@ def revoked_actors(settings: Settings) -> list[tuple[ActorId, tuple[EventId, ...
 
 
 def _ids(values: Setting, size: int, what: str) -> list[bytes]:
-    try:
-        found = [bytes.fromhex(value) for value in cast(list[str], values)]
-    except (TypeError, ValueError):
-        found = [b""]
-    if not isinstance(values, list) or any(len(value) != size for value in found):
+    given = values if isinstance(values, list) else [None]
+    found = [known for value in given if (known := parse_hex(value, size)) is not None]
+    if len(found) != len(given):
         raise ConfigDamaged(
             f"'{what}' in the settings holds something that is no id of {size * 2} hex digits; "
             "mend it by hand"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from grit.core.errors import Busy, IoFailed
+from grit.core.ids import parse_number
 from grit.core.limits import SERVER_START_MS_MAX, SERVER_STOP_MS_MAX
 from grit.files.lock import nap, try_lock, unlock
 from grit.files.private import Folder, Opened, failed
@@ -71,7 +72,7 @@ def running_pid(place: Place) -> int | None:
             unlock(fd)
             return None
         pid = os.read(fd, 20).split(b"\n")[0]
-        return int(pid) if pid.isdigit() else 0
+        return parse_number(pid) or 0
     finally:
         os.close(fd)
 
@@ -110,11 +111,11 @@ def _is_refused(folder: Opened) -> bool:
         return True
     if b"autostart" not in data:
         return False
-    import tomllib
+    from grit.git.actors import ConfigDamaged, parse_toml
 
     try:
-        daemon = tomllib.loads(data.decode()).get("daemon", {})
-    except ValueError:
+        daemon = parse_toml(data, "config.toml").get("daemon", {})
+    except ConfigDamaged:
         return True
     return not (isinstance(daemon, dict) and daemon.get("autostart", True) is True)
 

@@ -5,7 +5,7 @@ from typing import Final, cast
 from grit.core import codec
 from grit.core.errors import InvalidArgs, InvalidEvent
 from grit.core.events import KINDS, Draft, Event, Payload, Value, check_payload
-from grit.core.ids import ActorId, EventId, IssueId
+from grit.core.ids import ActorId, EventId, IssueId, parse_hex
 from grit.core.issue import Issue, Summary
 
 Json = dict[str, object]
@@ -135,14 +135,14 @@ def _event_from_json(shape: Json) -> Event:
     ((name, fields),) = cast(dict[str, dict[str, object]], shape["kind"]).items()
     tag, payload = _payload_from_json(name, fields)
     check_payload(tag, payload)
-    parent, sig = cast(str | None, shape["parent"]), cast(str | None, shape.get("sig"))
-    draft = Draft(IssueId(bytes.fromhex(cast(str, shape["issue_id"]))), tag, payload)
+    parent, sig = shape["parent"], shape.get("sig")
+    draft = Draft(IssueId(_bytes(shape["issue_id"])), tag, payload)
     event = codec.seal(
         draft,
-        ActorId(bytes.fromhex(cast(str, shape["actor"]))),
+        ActorId(_bytes(shape["actor"])),
         cast(int, shape["ts_unix_ms"]),
-        None if parent is None else EventId(bytes.fromhex(parent)),
-    )._replace(sig=None if sig is None else bytes.fromhex(sig))
+        None if parent is None else EventId(_bytes(parent)),
+    )._replace(sig=None if sig is None else _bytes(sig))
     if event.event_id.hex() != shape["event_id"]:
         raise ValueError(f"event_id {shape['event_id']} is not the hash of the event")
     return event
@@ -150,7 +150,7 @@ def _event_from_json(shape: Json) -> Event:
 
 def _payload_from_json(name: str, fields: dict[str, object]) -> tuple[int, Payload]:
     if name == "Unknown":
-        payload = codec.unpack(bytes.fromhex(cast(str, fields["payload"])))
+        payload = codec.unpack(_bytes(fields["payload"]))
         return cast(int, fields["tag"]), cast(Payload, payload)
     tag = _TAGS[name]
     return tag, tuple(_value(field, fields[field]) for field, _ in KINDS[tag].fields)
@@ -158,10 +158,17 @@ def _payload_from_json(name: str, fields: dict[str, object]) -> tuple[int, Paylo
 
 def _value(name: str, value: object) -> Value:
     if name in _BYTES_FIELDS and isinstance(value, str):
-        return bytes.fromhex(value)
+        return _bytes(value)
     if name in _BYTES_LISTS and isinstance(value, list):
-        return tuple([bytes.fromhex(one) for one in value])
+        return tuple([_bytes(one) for one in value])
     return _tupled(value)
+
+
+def _bytes(value: object) -> bytes:
+    found = parse_hex(value, len(value) // 2) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"{str(value)[:40]!r} is no hex")
+    return found
 
 
 def _tupled(value: object) -> Value:

@@ -3,7 +3,6 @@
 A remote can add to the log and never take from it: what it lost, it gets back.
 """
 
-import os
 import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -20,6 +19,7 @@ from grit.git import remotes
 from grit.git.remotes import Remote
 from grit.git.tracking import clear_record, record, tracking_ref
 from grit.git.transport import Fetched, Pushed, Update
+from grit.services import places
 from grit.services.lost import take_back_all
 from grit.services.workspace import Workspace
 
@@ -72,7 +72,7 @@ def sync(
     if done.pushed:
         from grit.services.snapshot_upkeep import upkeep
 
-        upkeep(workspace, session.remote)
+        upkeep(workspace, session.pushed)
     return done
 
 
@@ -83,9 +83,10 @@ class _Session:
         self._workspace = workspace
         self._repository = workspace.repository
         self._asked = remote, directory
-        early = _early(workspace, remote)
+        early = places.early(workspace, remote)
         self._settled = early is None
-        self.remote = early or choose(workspace, remote, directory)
+        self.remote = early or places.choose(workspace, remote, directory)
+        self._push_places: list[Remote] | None = None
         self._known: int | None = None
         """Events that were here before the first that was received; None: none was."""
         self._untold: list[str] = []
@@ -95,15 +96,26 @@ class _Session:
         """What to say when a push would begin a log there beside one of another dialect."""
         self._agreed = remotes.load_agreed(self._repository).get(self.remote.tracking)
 
+    def _apart(self) -> list[Remote]:
+        """Return where pushes go, when that is not where the remote is fetched from."""
+        if self._push_places is None:
+            self._push_places = places.push_places(self._workspace, self.remote, self._asked[0])
+        return self._push_places
+
+    @property
+    def pushed(self) -> Remote:
+        """The remote that is pushed to."""
+        return next(iter(self._apart()), self.remote)
+
     def run(self, *, pull: bool, push: bool) -> Synced:
         workspace = self._workspace
         if self._settled or not pull:
             self._tell(self._settle(pull=pull))
         self._tell(take_back_all(workspace))
         begun = workspace.wal.head() is not None
-        theirs = self._fetch()
+        fetched = theirs = self._fetch()
         if not begun:
-            self._tell(self._set_refspec())
+            self._tell(places.set_refspec(workspace, self.remote))
         remote = self.remote
         push = push and not remote.bundle
         if pull:
@@ -139,9 +151,10 @@ class _Session:
                 f"{remote.name} was busy: others pushed first {attempts} times; try again"
             )
         ours = workspace.wal.head()
-        self._remember(ours, theirs)
+        # What was only pushed to another place is not what this one holds.
+        self._remember(ours, fetched if push and self._apart() else theirs)
         if pull:
-            _learn_leases(workspace, remote)
+            places.learn_leases(workspace, remote)
         return Synced(
             remote.name,
             pull,
@@ -161,21 +174,12 @@ class _Session:
         """
         workspace = self._workspace
         if not self._settled:
-            self.remote, self._settled = choose(workspace, *self._asked), True
+            self.remote, self._settled = places.choose(workspace, *self._asked), True
         remote = self.remote
         if remote.bundle and not pull:
             raise InvalidArgs(f"{remote.name} is a file, which can only be pulled from")
         # Before there is a log, the remote says where it stands.
-        return self._set_refspec() if workspace.wal.head() is not None else []
-
-    def _set_refspec(self) -> list[str]:
-        """Let a plain `git fetch` bring the log; return what to tell of that."""
-        remote, wal = self.remote, self._workspace.wal
-        if remote.configured and remotes.add_refspec(
-            self._repository, wal.config, remote.address, wal.ref
-        ):
-            return [f"'git fetch {remote.name}' now brings its issues"]
-        return []
+        return places.set_refspec(workspace, remote) if workspace.wal.head() is not None else []
 
     def _prepare(self) -> None:
         """Do, while git fetches for the first time, what must be done in any case."""
@@ -240,7 +244,7 @@ class _Session:
             fetched = self._talk([spec, f"+{ref}/*:{tracking}/*"], prune=True)
         if fetched.failed and not fetched.missing and self._workspace.wal.heal():
             fetched = self._talk([spec])
-        if fetched.failed is None and self._is_cut():
+        if fetched.failed is None and places.is_cut(self._repository):
             fetched = self._talk([spec], whole=True)
             if fetched.failed is None:
                 self._workspace.notice("the log had been cut off; the rest of it came now")
@@ -265,13 +269,6 @@ class _Session:
         recorded = tracked_heads(self._repository, self._workspace.wal.ref).heads.values()
         complete_log(self._workspace, self.remote, dict.fromkeys([theirs, ours, *recorded]))
 
-    def _is_cut(self) -> bool:
-        if not os.path.exists(f"{self._repository.common_dir}/shallow"):
-            return False
-        from grit.git.joins import is_cut
-
-        return is_cut(self._repository)
-
     def fetch_again(self) -> bool:
         """Fetch the whole log, whatever seems to be here; return whether that was possible.
 
@@ -287,18 +284,35 @@ class _Session:
         return True
 
     def _talk(
-        self, specs: list[str], *, prune: bool = False, whole: bool = False, again: bool = False
+        self,
+        specs: list[str],
+        *,
+        place: Remote | None = None,
+        prune: bool = False,
+        whole: bool = False,
+        again: bool = False,
     ) -> Fetched:
         from grit.git.transport import fetch
 
         ports = self._workspace.ports
-        fetched = fetch(
-            *(self._repository, self.remote.address, specs, ports.environ, ports.progress),
-            prune=prune,
-            whole=whole,
-            again=again,
-            meanwhile=None if self._settled else self._prepare,
-        )
+        place = place or self.remote
+        address = place.reads or place.address
+
+        def talk() -> Fetched:
+            return fetch(
+                *(self._repository, address, specs, ports.environ, ports.progress),
+                prune=prune,
+                whole=whole,
+                again=again,
+                meanwhile=None if self._settled else self._prepare,
+            )
+
+        fetched = talk()
+        if fetched.failed and "invalid refspec" in fetched.failed:
+            for name in remotes.mend_refspecs(self._repository, self._workspace.wal.config):
+                self._untold.append(f"removed a refspec of remote '{name}' that git refused")
+            if self._untold:
+                fetched = talk()
         self._tell([*self._untold, *fetched.removed])
         self._untold = []
         return fetched
@@ -373,13 +387,18 @@ class _Session:
         )
 
     def _push(self, ours: str, theirs: str | None) -> Pushed:
-        remote, ref = self.remote, self._workspace.wal.ref
+        from grit.git.refs import read_ref
+
+        ref = self._workspace.wal.ref
+        tracking = tracking_ref(self.pushed.tracking, ref)
+        if self._apart():
+            theirs = read_ref(self._repository, tracking) or theirs
         outcome = self._push_once(ours)
         if not (outcome.done or outcome.moved) and self._workspace.wal.heal():
             outcome = self._push_once(ours)
         if outcome.done:
-            self._sent = self._count_sent(ours, theirs)
-            self._tell(record(self._repository, tracking_ref(remote.tracking, ref), ours))
+            self._sent = 0 if outcome.same else self._count_sent(ours, theirs)
+            self._tell(record(self._repository, tracking, ours))
         return outcome
 
     def _push_once(self, ours: str) -> Pushed:
@@ -387,14 +406,14 @@ class _Session:
 
         ports, update = self._workspace.ports, Update(ours, self._workspace.wal.ref)
         (outcome,) = push(
-            self._repository, self.remote.address, [update], ports.environ, ports.progress
+            self._repository, self.pushed.address, [update], ports.environ, ports.progress
         )
         self._tell(outcome.removed)
         return outcome
 
     def _check_refusal(self, outcome: Pushed, *, pull: bool) -> None:
         """Raise unless it is worth while to fetch, join and push again."""
-        name = self.remote.name
+        name = self.pushed.name
         if not (outcome.moved or outcome.broken):
             raise self._refused(outcome)
         if not (pull or outcome.broken):
@@ -405,19 +424,39 @@ class _Session:
     def _look_again(self, outcome: Pushed) -> str | None:
         """Fetch what came instead of a push, or is the push; return the remote's head."""
         try:
-            return self._fetch()
+            return self._read_places() if self._apart() else self._fetch()
         except GitFailed:
             if outcome.broken:
                 raise self._refused(outcome) from None
             raise
 
+    def _read_places(self) -> str | None:
+        """Take in what the places hold that are pushed to; return the head of the last one."""
+        from grit.git.refs import read_ref
+
+        wal, head = self._workspace.wal, None
+        self._agreed = None  # that is of the place that is fetched from
+        for place in self._apart():
+            tracking = tracking_ref(place.tracking, wal.ref)
+            self._tell(clear_record(self._repository, tracking))
+            fetched = self._talk([f"+{wal.ref}:{tracking}"], place=place)
+            if fetched.failed and not fetched.missing:
+                raise GitFailed(
+                    f"cannot read what {place.name} holds, where pushes go: {fetched.failed}",
+                    remote=place.name,
+                )
+            head = None if fetched.missing else read_ref(self._repository, tracking)
+            if head is not None:
+                self._take_in(head)
+        return head
+
     def _refused(self, outcome: Pushed) -> GitFailed:
         # Some servers do not say what they could not write.
         what = "" if outcome.ref in outcome.words else f" {outcome.ref}"
         return GitFailed(
-            f"cannot push{what} to {self.remote.name}: {outcome.words}\n"
+            f"cannot push{what} to {self.pushed.name}: {outcome.words}\n"
             "nothing is lost here: the events stay, and the next sync sends them",
-            remote=self.remote.name,
+            remote=self.pushed.name,
         )
 
     def _wait(self, attempt: int, round_s: float) -> None:
@@ -458,42 +497,3 @@ class _Session:
             remotes.save_agreed(self._repository, self.remote.tracking, agreed)
         except OSError as error:
             self._workspace.notice(f"synced, but not noted: {error.strerror}")
-
-
-def _early(workspace: Workspace, remote: str | None) -> Remote | None:
-    """Return the remote that `choose` will return, where that is plain before git was asked.
-
-    Whether it is a bundle is not known yet.
-    """
-    name = remote or _chosen(workspace) or "origin"
-    if not remotes.is_written_down(workspace.repository, name):
-        return None
-    return Remote(name, name, True, False)
-
-
-def _chosen(workspace: Workspace) -> str | None:
-    from grit.git.actors import load_config
-
-    table = load_config(workspace.repository).get("sync")
-    chosen = table.get("remote") if isinstance(table, dict) else None
-    return None if chosen is None else str(chosen)
-
-
-def choose(workspace: Workspace, remote: str | None = None, directory: str = ".") -> Remote:
-    """Return the remote that is named, or the one to sync with; raise GitFailed without one."""
-    config = workspace.wal.config
-    if remote is None:
-        remote = remotes.sync_remote(config, _chosen(workspace))
-    if remote is None:
-        raise GitFailed("there is no remote to sync with: 'git remote add origin URL' adds one")
-    return remotes.find_remote(config, remote, directory)
-
-
-def _learn_leases(workspace: Workspace, remote: Remote) -> None:
-    """Where leases of others matter to writes, take note of those of the remote."""
-    from grit.git.actors import load_config
-
-    if load_config(workspace.repository).get("lock_policy", "off") != "off":
-        from grit.services.lease_book import record
-
-        record(workspace, remote)

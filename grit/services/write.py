@@ -12,11 +12,12 @@ from grit.core.clock import next_ts
 from grit.core.errors import Conflict, GritError, NotFound
 from grit.core.events import ACTOR_ANNOUNCED, TIME_OVERRULED, Draft, Event, Payload
 from grit.core.fold import advance, fold, follows, split_ahead, summarise
-from grit.core.ids import EventId, IssueId
+from grit.core.ids import EventId, IssueId, parse_hex
 from grit.core.issue import Issue, Summary
 from grit.core.limits import (
     APPEND_RETRIES_MAX,
     CLOCK_AHEAD_MS_MAX,
+    ID_BYTES,
     QUEUE_BYTES_MAX,
     QUEUE_ENTRY_BYTES_MAX,
     QUEUE_ENTRY_EVENTS_MAX,
@@ -475,7 +476,4 @@ def store(
 
 
 def _from_hex(text: str) -> IssueId:
-    try:
-        return IssueId(bytes.fromhex(text))
-    except ValueError:
-        return IssueId(b"")
+    return IssueId(parse_hex(text, ID_BYTES) or b"")

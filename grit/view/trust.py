@@ -9,6 +9,7 @@ import os
 from typing import Final, Literal, NamedTuple
 from zlib import crc32
 
+from grit.core.ids import parse_number
 from grit.files.private import Opened
 
 SCHEMA: Final = 5
@@ -67,7 +68,9 @@ def read_mark(folder: Opened, name: str) -> Mark | None:
     words = text.split(b" ")
     if check != b"%08x" % crc32(text) or words[0] != _NAME.encode() or len(words) != 6:
         return None
-    return Mark(*map(int, words[1:]))
+    numbers = [parse_number(word, 20, signed=True) for word in words[1:]]
+    known = [number for number in numbers if number is not None]
+    return Mark(*known) if len(known) == len(numbers) else None
 
 
 def write_mark(folder: Opened, name: str, mark: Mark | None) -> None:

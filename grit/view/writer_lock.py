@@ -9,6 +9,7 @@ from typing import Final
 
 from grit.core import limits
 from grit.core.errors import Busy
+from grit.core.ids import parse_number
 from grit.files.lock import try_lock, unlock
 from grit.files.private import Folder
 
@@ -72,7 +73,8 @@ class WriterLock:
         except OSError:
             return 0, ""
         pid, _, word = note.decode("ascii", "replace").partition(" ")
-        return (int(pid), word.strip()) if pid.isascii() and pid.isdigit() else (0, "")
+        number = parse_number(pid)
+        return (0, "") if number is None else (number, word.strip())
 
     def release(self) -> None:
         """Give the lock back; does nothing when it is not held."""

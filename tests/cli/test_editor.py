@@ -6,13 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grit.cli.editor import (
     HINTS,
     SCISSORS,
+    above_line,
     clean_text,
     edited_text,
     editor_command,
+    scissors_for,
     split_title,
 )
 from grit.core.errors import Conflict, InvalidArgs, IoFailed
@@ -187,18 +191,73 @@ def test_editor_is_chosen_as_git_does(tmp_path: Path, monkeypatch: pytest.Monkey
         editor_command({**environ, "TERM": "dumb", "VISUAL": "three"})
 
 
+def _written(initial: str) -> str:
+    """What stands in the file that the editor opens."""
+    hints = (f"# {hint}" for hint in HINTS)
+    return "\n".join((initial, "", scissors_for(initial), *hints, ""))
+
+
+def _read(text: str, initial: str) -> str:
+    above = above_line(text, HINTS, scissors_for(initial))
+    return above if above == initial else clean_text(above, initial)
+
+
 def test_clean_text_keeps_what_is_the_users() -> None:
     """Headings, blank lines inside and indents stay; blank ends and our lines go."""
     hints = "\n".join(f"# {hint}" for hint in HINTS)
-    assert clean_text(f"\n# One\n\n  - a\n# Two\n\n{SCISSORS}\n{hints}\nrest") == (
-        "# One\n\n  - a\n# Two"
-    )
-    assert clean_text(f"text\r\nmore\r\n\r\n{hints}\r\n") == "text\nmore"
+    text = f"\n# One\n\n  - a\n# Two\n\n{SCISSORS}\n{hints}\nrest"
+    assert clean_text(above_line(text)) == "# One\n\n  - a\n# Two"
+    assert clean_text(above_line(f"text\r\nmore\r\n\r\n{hints}\r\n")) == "text\nmore"
     assert clean_text("\n \n") == ""
+
+
+PARTS = (
+    SCISSORS, SCISSORS + "-", f"# {'-' * 25} >8 {'-' * 25}", "# a comment", *HINTS, "a",
+    "a  ", " a", *(f"# {hint}" for hint in HINTS),
+    "", " ", "\t", "a\r", "\r", "a\rb", "\ufeffa", "\u2028", "\x0c", "#",
+    "<!-- grit begin -->", "---", "diff --git a/x b/x", "\N{CRAB}", "\x1f", "\xa0",
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(PARTS) | st.text(st.characters(exclude_categories=["Cs"]))),
+    st.sampled_from(["Old", "# Old", "#12", " Old", "\ufeffOld", SCISSORS]),
+    st.sampled_from(["New", "Newer title", SCISSORS + " x"]),
+)
+def test_a_body_survives_an_edit_of_the_title(lines: list[str], old: str, new: str) -> None:
+    """Whatever stands in a body, it is the same to the byte when only the title was changed."""
+    body = "\n".join(lines)
+    initial = f"{old}\n\n{body}"
+    shown = _written(initial)
+    assert split_title(_read(shown, initial), (old, body)) == (old, body)
+    edited = new + shown.removeprefix(old)
+    title, kept = split_title(_read(edited, initial), (old, body))
+    assert (title.lstrip("# "), kept) == (new.lstrip("# "), body)
+
+
+@given(st.lists(st.sampled_from(PARTS), min_size=1))
+def test_a_comment_that_was_not_touched_stays(lines: list[str]) -> None:
+    """A text alone comes back as it was, and so does one that something was added to."""
+    body = "\n".join(lines)
+    assert _read(_written(body), body) == body
+    if body.strip():
+        shown = _written(body)
+        assert _read(f"first\n{shown}", body) == f"first\n{body}"
+
+
+@pytest.mark.parametrize("line", [SCISSORS, f"# {HINTS[0]}", "a\r", "trailing  ", "\n\n"])
+def test_a_body_survives_the_editor(on_tty: None, tmp_path: Path, line: str) -> None:
+    """The same through a real editor and a real file."""
+    initial = f"Title\n\nabove\n{line}\nbelow\n{line}"
+    script = 'sed -i "1s/$/ (edited)/"'
+    with edited_text(initial, ".md", folder=private(tmp_path), environ=editor(script)) as text:
+        assert text == initial.replace("Title", "Title (edited)", 1)
 
 
 def test_split_title() -> None:
     """The first line is the title, a heading's sign aside; the rest is the body."""
     assert split_title("# Title \n\nBody\nmore") == ("Title", "Body\nmore")
+    assert split_title("Title\n\n\nBody") == ("Title", "Body")
     assert split_title("Title") == ("Title", "")
     assert split_title("#") == ("#", "")
+    assert split_title("#12 x\n\nb", ("#12 y", "b")) == ("#12 x", "b")

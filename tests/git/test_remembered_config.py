@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from grit.git import gitconfig
-from grit.git.gitconfig import Remembered, load_git_config, remember
+from grit.git.gitconfig import Remembered, git_number, load_git_config, remember
 from grit.git.repository import Repository, discover
 
 OLD = time.time() - 60
@@ -167,3 +167,22 @@ def test_what_was_written_a_moment_ago_is_not_remembered(
     monkeypatch.setattr(gitconfig, "_SETTLED_NS", 2_000_000_000)
     change_user(repository)
     assert remember(repository, os.environ) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        ("10k", 10_240), ("1M", 1_048_576), ("2g", 2 * 1024**3), ("0x10", 16), ("010", 8),
+        ("-1", -1), ("+7", 7), (" 7", 7), ("0", 0), ("²", None), ("", None), ("7 ", None),
+        ("1.5", None), ("true", None), ("08", None), ("9" * 5_000, None), ("k", None),
+    ],
+)  # fmt: skip
+def test_a_number_is_read_as_git_reads_it(
+    git_repository: Path, word: str, number: int | None
+) -> None:
+    """Suffixes, C's notations and blanks in front count; what git refuses is no number."""
+    assert git_number(word) == number
+    words = ["git", "config", "--type=int", "--get", "x.y"]
+    subprocess.run(["git", "config", "x.y", word], cwd=git_repository, check=True)
+    asked = subprocess.run(words, cwd=git_repository, capture_output=True, text=True)
+    assert (int(asked.stdout) if asked.returncode == 0 else None) == number

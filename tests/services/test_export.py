@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -151,6 +152,28 @@ def test_formula_cells(cell: str) -> None:
     assert safe_cell(cell) == "'" + cell
     assert safe_cell("a" + cell) == "a" + cell
     assert safe_cell("\rx") == "'\\rx"
+
+
+EVERY = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+VISIBLE = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
+"""Signs that are drawn around the digits behind them: only their category says `format`."""
+HIDDEN = ("Zs", "Zl", "Zp", "Cc", "Cf")
+BLANKS = [c for c in EVERY if unicodedata.category(c) in HIDDEN and c not in VISIBLE]
+SIGNS = [char for char in EVERY if unicodedata.normalize("NFKC", char) in tuple("=+-@\u2212")]
+
+
+def test_formula_cells_of_every_sign_behind_every_blank() -> None:
+    """Signs of any width count, and so do they behind whatever is a blank or invisible."""
+    assert {"\uff1d", "\uff0b", "\uff0d", "\uff20", "\u207b"} <= set(SIGNS)
+    assert {"\xa0", "\u200b", "\ufeff", "\u3000", "\x1f", "\u2028", "\u202e"} <= set(BLANKS)
+    for sign in SIGNS:
+        for blank in ("", " ", "\n", "\xa0", "\u3000 \u200b"):
+            assert safe_cell(f"{blank}{sign}1")[0] == "'", (blank, sign)
+    for blank in BLANKS:
+        assert safe_cell(f"{blank}=1")[0] == "'", hex(ord(blank))
+        assert safe_cell(f" {blank}\uff1d1")[0] == "'", hex(ord(blank))
+    for text in ("a=1", "1+1", "\U0001f389 +1", "", " ", "a\n=1", "caf\xe9"):
+        assert safe_cell(text) == text
 
 
 class _Page(HTMLParser):

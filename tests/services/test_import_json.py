@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from grit.core.codec import seal
 from grit.core.errors import InvalidArgs
 from grit.core.events import Draft, Event
 from grit.core.ids import ActorId, IssueId
+from grit.services import import_json as module
 from grit.services.import_json import import_json
 from grit.services.refresh import refresh
 from grit.services.shapes import event_json
@@ -77,17 +79,58 @@ def test_what_is_no_export_is_refused(git_repository: Path, data: bytes) -> None
     assert workspace.wal.head() is None
 
 
-def test_a_content_that_comes_after_its_event_is_reported(git_repository: Path) -> None:
-    """Contents are stored with new events; one that cannot be is never dropped silently."""
+def test_a_content_that_comes_after_its_event_is_stored(git_repository: Path) -> None:
+    """What an earlier import did not bring comes later; what no event names is reported."""
     workspace = opened(git_repository)
     digest = hashlib.sha256(b"x").hexdigest()
     named = made(kinds.ATTACHMENT_ADDED, "a.txt", bytes.fromhex(digest), "text/plain")
     document: dict[str, object] = {"events": [event_json(GOOD[0]), event_json(named)]}
     assert load(workspace, document) == (2, 2, [])
     content = {"sha256": digest, "content": "eA=="}
-    assert load(workspace, {**document, "attachments": [content]}) == (2, 0, [0])
+    other = {"sha256": hashlib.sha256(b"y").hexdigest(), "content": "eQ=="}
     wrong = {**content, "content": "eQ=="}
-    assert load(workspace, {**document, "attachments": [content, wrong]}) == (2, 0, [1, 0])
+    contents = [other, content, wrong]
+    assert load(workspace, {**document, "attachments": contents}) == (2, 0, [2, 0])
+    assert workspace.wal.attachment(digest) == b"x"
+    head = workspace.wal.head()
+    assert load(workspace, {**document, "attachments": [content]}) == (2, 0, [])
+    assert workspace.wal.head() == head
+    assert refresh(workspace).stats().event_count == 2
+
+
+@pytest.mark.parametrize("known", [0, 1, 15, 30])
+def test_contents_of_any_total_size_are_kept(
+    git_repository: Path, monkeypatch: pytest.MonkeyPatch, known: int
+) -> None:
+    """Each content goes with the event that names it, however many appends that takes."""
+    monkeypatch.setattr(module, "BYTES_MAX", 1_000)
+    workspace = opened(git_repository)
+    contents = [b"%03d" % at * 150 for at in range(30)]
+    digests = [hashlib.sha256(one) for one in contents]
+    named = [
+        made(kinds.ATTACHMENT_ADDED, f"{at}.txt", one.digest(), "text/plain")
+        for at, one in enumerate(digests)
+    ]
+    events = [GOOD[0], *named]
+    stored = {"events": [event_json(one) for one in events[:known]]}
+    load(workspace, stored)
+    lines = [
+        json.dumps({"sha256": one.hexdigest(), "content": b64encode(content).decode()})
+        for one, content in zip(digests, contents, strict=True)
+    ]
+    shapes = ",\n".join(json.dumps(event_json(one)) for one in events)
+    head_lines = ('{"meta": {},', '"issues": [', "],", '"attachments": [')
+    parts = (*head_lines, ",\n".join(lines), "],", '"events": [', shapes, "]}")
+    document = "\n".join(parts)
+    found = import_json(workspace, io.BytesIO(document.encode()))
+    assert (found.events, found.added) == (31, 31 - known)
+    assert found.refusals == []
+    for digest, content in zip(digests, contents, strict=True):
+        assert workspace.wal.attachment(digest.hexdigest()) == content
+    head = workspace.wal.head()
+    again = import_json(workspace, io.BytesIO(document.encode()))
+    assert (again.added, again.refusals) == (0, [])
+    assert workspace.wal.head() == head
 
 
 def test_an_export_that_was_cut_short_is_reported(git_repository: Path) -> None:
