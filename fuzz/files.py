@@ -155,7 +155,7 @@ def mark(data: bytes) -> None:
 def seen(data: bytes) -> None:
     """Notes about leases give times by commit, or nothing."""
     _put("grit/leases-seen", data)
-    assert all(since_ms >= 0 for since_ms in lease_clock.read_seen(scratch()).values())
+    assert all(since_ms >= 0 for since_ms in lease_clock.read_seen(scratch().repository).values())
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {

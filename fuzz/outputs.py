@@ -200,8 +200,8 @@ def objects_read(data: bytes) -> None:
         for entry in objects.tree_entries(data, form) or ():
             assert entry.name
             assert len(entry.oid) in (40, 64)
-    tree, parents = objects.commit_links(data)
-    assert all(len(one) in (40, 64) for one in (tree, *parents) if one)
+        tree, parents = objects.commit_links(data, form)
+        assert {len(one) for one in (tree, *parents) if one} <= {40 if form == "sha1" else 64}
     assert joins._time_s([("commit", data)]) >= 0
 
 
@@ -215,7 +215,7 @@ def commits_listed(data: bytes) -> None:
         lambda: log_reader.missing_objects(here, OID),
         lambda: log_reader.absent_objects(here, [OID], walk=False),
         lambda: log_reader.commit_trees(here, OID, None),
-        lambda: list(log_reader.find_attachment(here, OID, "b" * 64)),
+        lambda: list(log_reader.find_attachments(here, OID, {"b" * 64})),
         lambda: detection.detect_dialect(here, REF, OID),
     )
 

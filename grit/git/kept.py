@@ -209,7 +209,7 @@ def _packed(repository: Repository, oids: Iterable[str]) -> Iterator[str]:
         return
     for line in text_lines(said.stdout):
         oid, _, kind = line.partition(" ")
-        if kind.encode() in _KINDS:
+        if os.fsencode(kind) in _KINDS:
             yield oid
 
 

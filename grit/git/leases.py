@@ -86,7 +86,8 @@ def _listed(wal: Wal) -> list[LockRef]:
     for word in _REF_IN_WORDS.findall(done.stderr):
         found[os.fsdecode(word)] = ("", "the ref cannot be read")
     for line in text_lines(done.stdout):
-        name, oid, target = line.split(" ", 2)
+        name, _, rest = line.partition(" ")
+        oid, _, target = rest.partition(" ")
         found[name] = ("", f"it is a symbolic ref to {target}") if target else (oid, "")
     places = [
         (place, oid, problem)

@@ -37,6 +37,9 @@ STRATEGIES = {
     "_body": TEXT,
     "_labels": st.lists(LINE, max_size=5).map(tuple),
     "_DEPENDENCY": st.sampled_from(kinds.DEPENDENCY_TYPES),
+    "_event_ids": st.sets(st.binary(min_size=32, max_size=32), min_size=1, max_size=3).map(
+        lambda ids: tuple(sorted(ids))
+    ),
     "_symbols": st.lists(
         st.tuples(TEXT, TEXT, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), max_size=3
     ).map(tuple),
@@ -235,6 +238,30 @@ def test_a_problem_names_the_claimed_id() -> None:
     assert codec.decode_chunk(_array(_forged(*range(60)))).problems[0].event_id is not None
     short = codec.encode_record(GOOD._replace(event_id=EventId(bytes(31))))
     assert codec.decode_chunk(_array(short)).problems[0].event_id is None
+
+
+def test_many_problems_are_told_by_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first are described each, the rest counted by reason, and those by a bound, too."""
+    monkeypatch.setattr(limits, "PROBLEMS_LISTED_MAX", 2)
+    monkeypatch.setattr(limits, "PROBLEM_REASONS_MAX", 1)
+    bad = [*[b"\x00"] * 4, BROKEN["a float"], BROKEN["a float"]]
+    problems = codec.decode_chunk(_array(*bad)).problems
+    told = [(one.position, one.record_count) for one in problems]
+    assert told == [(0, 1), (1, 1), (2, 2), (4, 2)]
+    assert problems[-1].reason == codec.OTHER_REASONS
+    assert sum(one.record_count for one in problems) == len(bad)
+
+
+@pytest.mark.parametrize("target", [100, limits.CHUNK_TARGET_BYTES])
+def test_a_large_body_is_walked_before_it_is_made(
+    target: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is larger than what writers make of many records gives the same events."""
+    monkeypatch.setattr(limits, "CBOR_ITEMS_MAX", 100)
+    monkeypatch.setattr(limits, "CHUNK_TARGET_BYTES", target)
+    many = [event(kinds.COMMENT_ADDED, "x", ts=NOW_MS + n) for n in range(5)]
+    records, problems = codec.decode_chunk(codec.encode_chunk(many))
+    assert ([one for one, _ in records], problems) == (many, [])
 
 
 FIELDS: list[tuple[int, object, str]] = [

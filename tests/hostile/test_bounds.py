@@ -237,6 +237,13 @@ LOCKS: dict[str, Callable[[Path], None]] = {
 }
 
 
+def _found_old_before(folder: Path) -> None:
+    """Let an earlier gc have noted them all: only then are they removed (spec/leases.md)."""
+    oids = git(folder, "for-each-ref", "--format=%(objectname)", "refs/grit/locks/").split()
+    notes = "".join(f"old {oid} 1500000000000\n" for oid in dict.fromkeys(oids))
+    (folder / ".git" / "grit" / "leases-seen").write_text(notes)
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["loose", "packed"])
 @pytest.mark.parametrize("shape", LOCKS)
 def test_lock_refs_are_bounded(tmp_path: Path, shape: str, packed: bool) -> None:
@@ -246,6 +253,8 @@ def test_lock_refs_are_bounded(tmp_path: Path, shape: str, packed: bool) -> None
     if packed:
         git(folder, "-c", "core.bigFileThreshold=1m", "gc", "-q")
     for words in (("lock", "status"), ("lock", "acquire", "path:q"), ("lock", "gc")):
+        if words == ("lock", "gc"):
+            _found_old_before(folder)
         found = cost(folder, *words)
         assert found.status == 0, found.err
         bounded(found)

@@ -32,7 +32,8 @@ FILES = {
     "signing.key": "file-key", "mark": "file-mark", "writer.lock": "file-mark",
     "wal.lock-file": "file-mark", "config.lock-file": "file-mark",
     "actors.lock-file": "file-mark", "queue.lock-file": "file-mark",
-    "leases.lock-file": "file-mark", "snapshots.lock-file": "file-mark",
+    "leases-seen": "file-seen", "leases.lock-file": "file-mark",
+    "snapshots.lock-file": "file-mark",
 }  # fmt: skip
 """Which target reads a file of the table of names."""
 UNFUZZED = {"swap-*", "draft-*", "server-*.lock", "server-*.log", "*"}
