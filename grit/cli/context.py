@@ -24,7 +24,7 @@ def clock_ms() -> int:
         return time.time_ns() // 1_000_000
     except OverflowError as error:
         raise IoFailed(
-            "the clock of this machine is beyond the year 2262: set it, then try again",
+            "this machine's clock stands beyond the year 2262; set it right and try again",
             way_out="set the clock",
         ) from error
 

@@ -116,7 +116,7 @@ class GitConfig(NamedTuple):
     def gc_auto(self) -> int:
         """Loose objects from which git may collect; 0 when the user switched that off."""
         word = self.get("gc.auto")
-        return GC_AUTO_DEFAULT if word is None else git_number(word) or 0
+        return GC_AUTO_DEFAULT if word is None else max(0, git_number(word) or 0)
 
 
 class Remembered(NamedTuple):

@@ -253,8 +253,10 @@ def _is_whole(repository: Repository, oid: str, kept: Opened) -> bool:
         except zlib.error:
             return False
     kind, _, size = header.partition(b"\0")[0].partition(b" ")
-    stated = len(kind) + len(size) + 2 + (parse_number(size) or 0)
-    return inflate.eof and kind in _KINDS and stated == count and digest.hexdigest() == oid
+    content_bytes = parse_number(size)
+    if content_bytes is None or len(kind) + len(size) + 2 + content_bytes != count:
+        return False
+    return inflate.eof and kind in _KINDS and digest.hexdigest() == oid
 
 
 def _link_or_copy(source: Opened, name: str, target: Opened, new: str) -> None:

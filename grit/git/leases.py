@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from grit.core.errors import GitFailed, InvalidLease, WalDamaged
+from grit.core.ids import parse_number
 from grit.core.lease import LOCK_NAME_CHARS, Lease, encode_lock, parse_lock
 from grit.core.limits import (
     LABEL_CHARS_MAX,
@@ -304,5 +305,5 @@ def _commit(kind: str, content: bytes, problem: str, object_format: str) -> _Com
     return _Commit(
         commit_links(content, object_format)[0],
         person[1].strip().decode(errors="replace")[:LABEL_CHARS_MAX] if person else "",
-        int(changed[1]) * 1000 if changed else 0,
+        (parse_number(changed[1]) or 0) * 1000 if changed else 0,
     )

@@ -31,8 +31,8 @@ NAMED = {
 """Parameter, or command and parameter, to what it names. Persons: tests/services/test_who.py."""
 BY_NUMBER = {"comment_id", "resource", "nonce"}
 """A number, an id, or a word of its own before a colon: no name that somebody else can choose."""
-EXACT = {"name", "key"}
-"""Exactly what one issue, or this program, calls so."""
+EXACT = {"name", "key", "ref"}
+"""Exactly what one issue, this program, or git, calls so."""
 PATHS = {"body_file", "path", "output", "c", "command"}
 """Opened, or started, as they are typed."""
 TEXTS = {

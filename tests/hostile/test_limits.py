@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Mapping
 from hashlib import blake2b, sha1
@@ -133,25 +134,24 @@ def test_fault_17_times_at_the_bounds(ts: int, kept: bool, tmp_path: Path) -> No
     shown = json.loads(run(repository, "show", ID, "--json").out)["data"]["issue"]
     assert (shown["state"] == "closed") == kept
     done = run(repository, "issue", "reopen" if kept else "close", ID)
-    if ts == limits.TS_UNIX_MS_MAX:
-        assert done.status == 2, "there is no later time: refused, and said so"
-        assert "clock" in done.err
-        return
     assert done.status == 0
+    assert ("clock" in done.err) == (ts == limits.TS_UNIX_MS_MAX)
     after = json.loads(run(repository, "show", ID, "--json").out)["data"]["issue"]
     assert after["state"] != shown["state"]
 
 
 def test_fault_17_the_day_after_tomorrow_still_loses_to_a_later_edit(tmp_path: Path) -> None:
-    """An event of the year 9998 does not wedge its issue: the next edit is later still."""
+    """An event of the year 9998 does not wedge its issue: the next edit wins, in its own time."""
     repository = fresh_repository(tmp_path / "repository")
     far = limits.TS_UNIX_MS_MAX - 10**10
     late = (ISSUE, GOOD.actor_id, far, None, kinds.STATE_CHANGED, ["closed"])
     push_chunks(repository, [array(codec.encode_record(GOOD), forged(*late))])
+    assert '"clock", "status": "warn"' in run(repository, "doctor", "--json").out
     assert run(repository, "issue", "reopen", ID).status == 0
     shown = json.loads(run(repository, "show", ID, "--json").out)["data"]["issue"]
-    assert (shown["state"], shown["updated_ts"]) == ("open", far + 1)
-    assert '"clock", "status": "warn"' in run(repository, "doctor", "--json").out
+    assert shown["state"] == "open"
+    assert abs(shown["updated_ts"] - time.time() * 1000) < 60_000
+    assert '"clock", "status": "ok"' in run(repository, "doctor", "--json").out
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,9 @@ OTHERS = {
     ("core/times.py", "int(found[1])"),
     ("core/times.py", "int(part or 0)"),
     ("git/log_reader.py", "unhexlify(tree)"),
+    # A table of the program's own.
+    ("core/characters.py", "int(a, 16)"),
+    ("core/characters.py", "int(b or a, 16)"),
     ("git/transport.py", "int(found[2])"),
     ("git/transport.py", "int(found[3])"),
     ("git/objects.py", "int(mode, 8)"),

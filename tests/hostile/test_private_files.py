@@ -342,14 +342,15 @@ ALLOWED = {
         "git/gitconfig.py:_stamp git/leftovers.py:local_remote git/loose_tail.py:read_loose_tail "
         "git/refs.py:_packed_stamp git/repository.py:_walk_up git/repository.py:_lstat "
         "git/pitfalls.py:look_ahead git/pitfalls.py:_pointed "
-        "git/kept.py:look_after git/kept.py:_is_loose git/upkeep.py:_has_say "
+        "git/repository.py:Repository.in_own_worktree git/kept.py:look_after "
+        "git/kept.py:_is_loose git/upkeep.py:_has_say "
         "services/checks.py:check_repository "
-        "services/sync.py:_Session._is_cut "
+        "services/places.py:is_cut git/repository.py:is_git_directory "
         "git/watch.py:_inode git/watch.py:_is_folder git/watch.py:_folders"
     ),
     "a path that the user gave": (
         "cli/edit.py:read_file cli/exchange.py:_opened cli/manual.py:man "
-        "git/remotes.py:find_remote "
+        "git/remotes.py:find_remote git/remotes.py:_check_place "
         "services/attachments.py:save services/export.py:save"
     ),
     "of the system, or a temporary folder": (
@@ -359,6 +360,7 @@ ALLOWED = {
         "daemon/code.py:_stamp daemon/door.py:listen daemon/door.py:_runtime_folder "
         "daemon/server.py:Server._look_around daemon/server.py:Server._leave "
         "git/transport.py:fetch_objects git/log_reader.py:Trees.to_file "
+        "services/import_json.py:_Contents.__init__ "
         "daemon/warming.py:_bring_up git/watch.py:network_type "
         "launch.py:_has_terminal "
         "launch.py:pass_on services/session.py:_text view/database.py:Database.temporary"

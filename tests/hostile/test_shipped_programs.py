@@ -107,6 +107,7 @@ WRITES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "issue restore": (("issue", "restore", OTHER),),
     "batch": (("batch", "batch.jsonl"),),
     "import json": (("import", "json", "export.json"),),
+    "import log": (("import", "log", "refs/grit/wal"),),
     "import beads": (("import", "beads", "beads.jsonl"),),
     "actor init": (("actor", "init"),),
     "actor use": (("actor", "use", ACTOR),),
