@@ -101,14 +101,20 @@ def commit_trees(repository: Repository, head: str, old: str | None) -> Trees:
 
     Raises as `read_log` does.
     """
-    proposed = _proposed(repository, head, old)
-    return _walked(repository, head, old) if proposed is None else proposed
+    # Git names commits by their times at once; where clocks differ a parent may come too early.
+    for order in ((), ("--topo-order",)):
+        proposed = _proposed(repository, head, old, order)
+        if proposed is not None:
+            return proposed
+    return _walked(repository, head, old)
 
 
-def _proposed(repository: Repository, head: str, old: str | None) -> Trees | None:
+def _proposed(
+    repository: Repository, head: str, old: str | None, order: tuple[str, ...]
+) -> Trees | None:
     """Return the trees of the commits that git names; None unless these are all there are.
 
-    Children come before their parents, so that few parents are open at any time. At the end those
+    Children must come before their parents, so that few parents are open at any time. At the end those
     must be left that git says are reached from `old`: a false commit-graph cannot be behind that,
     since git looks at commits alone then.
     """
@@ -118,7 +124,7 @@ def _proposed(repository: Repository, head: str, old: str | None) -> Trees | Non
     graph = "true" if old is None else "false"
     listing = start(
         repository.git_dir,
-        *("-c", f"core.commitGraph={graph}", "rev-list", "--topo-order", *span, "--"),
+        *("-c", f"core.commitGraph={graph}", "rev-list", *order, *span, "--"),
         stdin=subprocess.DEVNULL,
     )
     assert listing.stdout is not None
