@@ -7,7 +7,7 @@ from typing import cast
 from grit.core import codec
 from grit.core.dependencies import edges_of, is_blocked, topological_order
 from grit.core.events import ACTOR_ANNOUNCED, Event
-from grit.core.fold import advance, fold, summarise
+from grit.core.fold import advance, fold, follows, summarise
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Summary
 from grit.core.signing import signature_status
@@ -89,7 +89,7 @@ class View:
 
 def fold_in(row: Summary | None, history: list[Event], added: list[Event]) -> Summary | None:
     """Return an issue's summary with events that are in its history already."""
-    if row is not None and added[0].order > row.last:
+    if row is not None and follows(row, added):
         return advance(row, added)
     return summarise(history)
 
