@@ -80,7 +80,7 @@ step format "$bin/ruff" format --check .
 step mypy "$bin/mypy" --strict grit
 step imports "$bin/lint-imports"
 if [ "$quick" = no ]; then
-    step fuzz sh fuzz/run.sh 10
+    step fuzz sh fuzz/run.sh 5
 fi
 if [ $# -eq 0 ] && [ "$quick" = no ]; then
     step core core_covered
