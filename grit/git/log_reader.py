@@ -114,9 +114,9 @@ def _proposed(
 ) -> Trees | None:
     """Return the trees of the commits that git names; None unless these are all there are.
 
-    Children must come before their parents, so that few parents are open at any time. At the end those
-    must be left that git says are reached from `old`: a false commit-graph cannot be behind that,
-    since git looks at commits alone then.
+    Children must come before their parents, so that few parents are open at any time. At the end
+    those must be left that git says are reached from `old`: a false commit-graph cannot be behind
+    that, since git looks at commits alone then.
     """
     import subprocess
 
