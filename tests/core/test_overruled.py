@@ -306,3 +306,11 @@ def test_what_names_nothing_or_names_it_twice_is_invalid(names: tuple[object, ..
         event(kinds.TIME_OVERRULED, names)
     good = tuple(EventId(n.to_bytes(32, "big")) for n in range(OVERRULED_MAX))
     assert event(kinds.TIME_OVERRULED, good).payload == (good,)
+
+
+def test_what_sorts_before_the_last_does_not_follow() -> None:
+    """An event that comes late makes the issue fold again; one that is later still does not."""
+    row = summarise([created(ts=NOW_MS), event(kinds.COMMENT_ADDED, "x", ts=NOW_MS + 9)])
+    assert row is not None
+    assert not follows(row, [event(kinds.COMMENT_ADDED, "early", ts=NOW_MS + 5)])
+    assert follows(row, [event(kinds.COMMENT_ADDED, "late", ts=NOW_MS + 10)])
