@@ -89,7 +89,10 @@ def _listed(wal: Wal) -> list[LockRef]:
     for line in text_lines(done.stdout):
         name, _, rest = line.partition(" ")
         oid, _, target = rest.partition(" ")
-        found[name] = ("", f"it is a symbolic ref to {target}") if target else (oid, "")
+        problem = f"it is a symbolic ref to {target}" if target else ""
+        if not oid.isascii():
+            problem = "the ref cannot be read"
+        found[name] = ("" if problem else oid, problem)
     places = [
         (place, oid, problem)
         for name, (oid, problem) in sorted(found.items())

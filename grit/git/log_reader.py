@@ -322,7 +322,9 @@ def absent_objects(
         assert listing.stdin is not None and listing.stdout is not None
         with suppress(BrokenPipeError), listing.stdin as asked:
             asked.write("\n".join(commits).encode())
-        absent = [line[1:-1].decode() for line in listing.stdout if line.startswith(b"?")]
+        absent = [
+            line[1:-1].decode(errors="replace") for line in listing.stdout if line.startswith(b"?")
+        ]
         return absent if listing.wait() == 0 else []
     finally:
         stop(listing)
