@@ -5,14 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import click
 import pytest
 
-from grit.cli.main import PROGRAM
+from tests.every_command import leaves, line
 
 CLOCKS = {
     "-40 days": "-40d", "-8 days": "-8d", "+8 days": "+8d", "+40 days": "+40d",
@@ -29,22 +27,6 @@ READING = {
 }  # fmt: skip
 APART = {("daemon", "start"), ("daemon", "restart"), ("daemon", "stop"), ("daemon", "notify")}
 """These start and end processes."""
-VALUES = {
-    "ACTOR": "Ann Example", "KEY": "daemon.debounce_ms", "VALUE": "100", "VALUES": "bug",
-    "URL": "https://example.org", "FILE": "notes.txt", "NAME": "notes.txt", "COMMENT": "1",
-    "TEXT...": "one", "RESOURCE": "path:x", "SHELL": "bash", "-- COMMAND...": "true",
-}  # fmt: skip
-MORE = {
-    ("issue", "comment"): ("--body", "x"),
-    ("comment",): ("--body", "x"),
-    ("issue", "create"): ("more",),
-    ("issue", "update"): ("--title", "x"),
-    ("issue", "comment-edit"): ("--body", "x"),
-    ("issue", "dep", "add"): ("--type", "related_to"),
-    ("new",): ("more",),
-    ("doctor",): ("--fix",),
-    ("lock", "run"): (),
-}
 FINE = (0, 1, 3, 4)
 """Done, something is wrong with the data, not found, in conflict: whatever the clock says."""
 
@@ -55,30 +37,6 @@ class Done(NamedTuple):
     words: tuple[str, ...]
     status: int
     said: str
-
-
-def leaves(
-    group: click.Group = PROGRAM, above: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield every command of the program."""
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        if isinstance(command, click.Group):
-            yield from leaves(command, (*above, name))
-        elif command is not None:
-            yield (*above, name), command
-
-
-def line(issue: str, words: tuple[str, ...], command: click.Command) -> tuple[str, ...]:
-    """Return a command with words that it takes."""
-    asked: tuple[str, ...] = ()
-    for param in command.params:
-        if param.required:
-            value = VALUES.get(param.human_readable_name, issue)
-            option = isinstance(param, click.Option)
-            asked += (param.opts[0], value) if option else (value,)
-    return (*words, *asked, *MORE.get(words, ()))
 
 
 def run(folder: Path, clock: str | None, *words: str) -> Done:

@@ -15,12 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-import click
 import pytest
 
-from grit.cli.main import PROGRAM
 from grit.launch import SERVER_LINK, look_around
 from grit.services import server_place
+from tests.every_command import leaves, line
 from tests.faults.machine import FULL_SWEEP, Done, grit, ok
 from tests.hostile.planted import (
     FOR_ROOT,
@@ -37,40 +36,11 @@ A_READ = ("ls",)
 A_WRITE = ("new", "more")
 APART = {("daemon", "start"), ("daemon", "restart"), ("daemon", "stop")}
 """These start and end processes: `test_shipped_server.py`."""
-VALUES = {
-    "ACTOR": "Ann Example", "KEY": "daemon.debounce_ms", "VALUE": "100", "VALUES": "bug",
-    "URL": "https://example.org", "FILE": "notes.txt", "NAME": "notes.txt", "COMMENT": "1",
-    "TEXT...": "one", "RESOURCE": "path:x", "SHELL": "bash", "-- COMMAND...": "true",
-}  # fmt: skip
-MORE = {
-    ("issue", "comment"): ("--body", "x"),
-    ("comment",): ("--body", "x"),
-    ("issue", "create"): ("more",),
-    ("issue", "update"): ("--title", "x"),
-    ("issue", "comment-edit"): ("--body", "x"),
-    ("new",): ("more",),
-    ("init",): ("--agents-md",),
-    ("snapshot", "create"): (),
-    ("doctor",): ("--fix",),
-}
 
 
-def _commands(
-    issue: str, group: click.Group = PROGRAM, above: tuple[str, ...] = ()
-) -> Iterator[tuple[str, ...]]:
+def _commands(issue: str) -> Iterator[tuple[str, ...]]:
     """Yield every command of the program with words that it takes."""
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command, words = group.get_command(context, name), (*above, name)
-        if isinstance(command, click.Group):
-            yield from _commands(issue, command, words)
-        elif command is not None and words not in APART:
-            asked = [param for param in command.params if param.required]
-            for param in asked:
-                value = VALUES.get(param.human_readable_name, issue)
-                option = isinstance(param, click.Option)
-                words = (*words, param.opts[0], value) if option else (*words, value)
-            yield words + MORE.get((*above, name), ())
+    return (line(issue, *found) for found in leaves() if found[0] not in APART)
 
 
 @pytest.fixture(scope="module")

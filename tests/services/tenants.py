@@ -151,3 +151,12 @@ def _run_racer(session: Session, text: str, start_read: int, start_write: int, t
         status = 0
     finally:
         os._exit(status)
+
+
+def two_clones(tmp_path: Path) -> tuple[Session, Session]:
+    """Return sessions in two clones of one bare repository, and so of two actors."""
+    shared = bare(tmp_path)
+    return (
+        Session(clone(tmp_path, "one", shared), "first"),
+        Session(clone(tmp_path, "two", shared), "second"),
+    )

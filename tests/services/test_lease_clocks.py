@@ -12,7 +12,7 @@ from grit.core.lease import Holder, Lease, parse_resource
 from grit.core.limits import LEASE_KEEP_MS, LEASE_MS_MAX, LEASE_SKEW_MS, TS_UNIX_MS_MAX
 from grit.services import leases
 from tests.core.builders import NOW_MS
-from tests.services.tenants import Session, bare, clone, git
+from tests.services.tenants import Session, bare, clone, git, two_clones
 
 DAY_MS = 86_400_000
 BEHIND = [-36_000_000_000, -40 * DAY_MS, -8 * DAY_MS, -31_000]
@@ -21,11 +21,7 @@ BEHIND = [-36_000_000_000, -40 * DAY_MS, -8 * DAY_MS, -31_000]
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Session, Session]:
     """Sessions in two clones of one bare repository, and so of two actors."""
-    shared = bare(tmp_path)
-    return (
-        Session(clone(tmp_path, "one", shared), "first"),
-        Session(clone(tmp_path, "two", shared), "second"),
-    )
+    return two_clones(tmp_path)
 
 
 def tick(pair: tuple[Session, Session], ms: int) -> None:

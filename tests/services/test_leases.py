@@ -12,7 +12,7 @@ from grit.core.lease import Lease, conflicts, encode_lock, parse_resource
 from grit.core.limits import LEASE_KEEP_MS, LEASE_MS_MAX, LEASE_SKEW_MS
 from grit.services import leases
 from tests.core.builders import NOW_MS
-from tests.services.tenants import TTL_MS, Session, bare, clone, git, race
+from tests.services.tenants import TTL_MS, Session, bare, clone, git, race, two_clones
 
 FULL = os.environ.get("GRIT_FAULTS") == "all"
 TRIALS = 100 if FULL else 10
@@ -29,11 +29,7 @@ def alone(tmp_path: Path) -> Path:
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Session, Session]:
     """Sessions in two clones of one bare repository."""
-    shared = bare(tmp_path)
-    return (
-        Session(clone(tmp_path, "one", shared), "first"),
-        Session(clone(tmp_path, "two", shared), "second"),
-    )
+    return two_clones(tmp_path)
 
 
 def lock_ref(text: str) -> str:

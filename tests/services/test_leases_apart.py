@@ -6,17 +6,13 @@ import pytest
 
 from grit.core.errors import Conflict
 from grit.core.lease import parse_resource
-from tests.services.tenants import Session, bare, clone, git
+from tests.services.tenants import Session, git, two_clones
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Session, Session]:
     """Sessions in two clones of one bare repository."""
-    shared = bare(tmp_path)
-    return (
-        Session(clone(tmp_path, "one", shared), "first"),
-        Session(clone(tmp_path, "two", shared), "second"),
-    )
+    return two_clones(tmp_path)
 
 
 def lock_ref(text: str) -> str:
