@@ -233,21 +233,27 @@ def _flush(workspace: Workspace, intake: _Intake, author: Signer) -> None:
 
 def _store_the_rest(workspace: Workspace, intake: _Intake, author: Signer) -> None:
     """Store contents whose events were here without them, and report those that nothing names."""
-    contents = intake.contents
+    from grit.git.attached import contents as held
+
+    contents, head = intake.contents, workspace.wal.head()
     label = Label("import attachments", author.actor_id)
+    rest = dict(contents.positions)
+    if rest and head is not None:
+        for digest, _ in held(workspace.repository, head, contents.positions.keys()):
+            del rest[digest]
     part: dict[str, bytes] = {}
-    for digest, position in contents.positions.items():
-        if workspace.wal.attachment(digest) is not None:
-            continue
+    size = 0
+    for digest, position in rest.items():
         if digest not in intake.wanted:
             intake.refuse("attachments", position, "no event names it")
         elif workspace.wal.dialect.shared:
             intake.refuse("attachments", position, "its event came without it before")
         else:
             part[digest] = contents.read(digest)
-            if sum(map(len, part.values())) >= BYTES_MAX:
+            size += contents.size(digest)
+            if size >= BYTES_MAX:
                 append_contents(workspace, part, label)
-                part = {}
+                part, size = {}, 0
     if part:
         append_contents(workspace, part, label)
 
