@@ -1,5 +1,7 @@
 """Commands that show what happened: the history of an issue, and the log of all."""
 
+from collections.abc import Iterator
+
 import click
 
 from grit.cli.context import ISSUE, PERSON, Context, GritCommand
@@ -75,16 +77,15 @@ def log(
         (event_json(event, status) for event, status in statuses(reader, events)),
         EVENT_FIELDS,
         {},
-        lambda: (
-            lines
-            if (
-                lines := list(
-                    lines_of_log(activity_rows(reader, events), run.terminal.screen, run.now_ms)
-                )
-            )
-            else [empty_list("log")]
+        lambda: _log_lines(
+            lines_of_log(activity_rows(reader, events), run.terminal.screen, run.now_ms)
         ),
     )
+
+
+def _log_lines(lines: Iterator[str]) -> Iterator[str]:
+    yield next(lines, empty_list("log"))
+    yield from lines
 
 
 def when_ms(text: str, now_ms: int) -> int:

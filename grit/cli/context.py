@@ -16,6 +16,10 @@ from grit.core.progress import SILENT, ProgressReporter
 from grit.services.workspace import Ports, Workspace, open_workspace
 
 JSON_VERSION: Final = 1
+_ROWS_ENCODED: Final = 100
+"""Rows that are made JSON at once: a call for each would cost a fifth more."""
+_HELD_CHARS: Final = 16 * 1024 * 1024
+"""JSON that is held back, so that an error can still take its place."""
 
 
 def clock_ms() -> int:
@@ -113,11 +117,40 @@ class Context:
         if self.jsonl:
             import json
 
-            self.terminal.write(json.dumps(row) for row in rows)
+            # Beyond bare rows there are events, whose long texts are read as they are written.
+            self.terminal.write(json.dumps(row, default=self.long_text) for row in rows)
         elif self.json:
-            self.show({name: list(rows), **extra}, lines)
+            self._print_rows(name, rows, extra)
         else:
             self.show(None, lines)
+
+    def _print_rows(
+        self, name: str, rows: Iterable[dict[str, object]], extra: dict[str, object]
+    ) -> None:
+        """Print rows in one document, as `show` would, of very many in pieces as they come."""
+        import json
+        from itertools import islice
+
+        head = json.dumps({"schema_version": JSON_VERSION, "ok": True, "data": {name: []}})
+        held, size = [head.removesuffix("]}}")], 0
+        source, comma = iter(rows), ""
+        while batch := list(islice(source, _ROWS_ENCODED)):
+            try:
+                held += (comma, json.dumps(batch)[1:-1])
+                size += len(held[-1])
+            except TypeError:
+                size = _HELD_CHARS  # some of their texts are long
+                for row in batch:
+                    sys.stdout.writelines([*held, comma])
+                    held, comma = [], ", "
+                    sys.stdout.writelines(self.workspace.long_texts.json_pieces(row))
+            comma = ", "
+            if size >= _HELD_CHARS:
+                sys.stdout.writelines(held)
+                held, size = [], 0
+        rest = json.dumps(extra)[1:-1]
+        sys.stdout.writelines([*held, f"], {rest}}}}}" if rest else "]}}", "\n"])
+        sys.stdout.flush()
 
     def narrowing(self, fields: Sequence[str]) -> Callable[[dict[str, object]], dict[str, object]]:
         """Return what narrows a row to the fields asked for; raise InvalidArgs for unknown ones."""
@@ -136,8 +169,16 @@ class Context:
         """Print one ASCII document on one line."""
         import json
 
-        sys.stdout.write(json.dumps(document, ensure_ascii=True) + "\n")
+        try:
+            sys.stdout.write(json.dumps(document, ensure_ascii=True))
+        except TypeError:
+            sys.stdout.writelines(self.workspace.long_texts.json_pieces(document))
+        sys.stdout.write("\n")
         sys.stdout.flush()
+
+    def long_text(self, value: object) -> object:
+        """Return what stands in JSON for a text of which the view gave the beginning."""
+        return self.workspace.long_texts.json(value)
 
 
 class GritCommand(click.Command):

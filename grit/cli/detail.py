@@ -11,9 +11,11 @@ from grit.cli.table import (
     DIM,
     GREEN,
     MAGENTA,
+    NAMES_SHOWN_MAX,
     RED,
     ellipsis_of,
     fit,
+    join_names,
     pad,
     paint,
     paint_labels,
@@ -75,7 +77,7 @@ class IssueView(NamedTuple):
     """A whole issue with names in place of ids; texts are raw, they are made safe here.
 
     `issue_id` is the short form, of which `unique` digits are enough to type; `progress` counts
-    the closed children of an epic and all of them.
+    the closed children of an epic and all of them; `hidden` says what of it is left out, in words.
     """
 
     issue_id: str
@@ -95,6 +97,9 @@ class IssueView(NamedTuple):
     attachments: tuple[AttachmentView, ...] = ()
     relations: tuple[RelationView, ...] = ()
     progress: tuple[int, int] | None = None
+    comments_before: int = 0
+    """Older comments that are left out."""
+    hidden: tuple[str, ...] = ()
 
 
 class HistoryRow(NamedTuple):
@@ -137,6 +142,9 @@ def lines_of_issue(issue: IssueView, screen: Screen, now_ms: int) -> Iterator[st
             about = f"{escape(file.mime)}, {escape(file.author)} "
             about += relative_time(file.ts_unix_ms, now_ms)
             yield f"{INDENT * 2}{escape(file.name)}  {paint(about, DIM, screen)}"
+    if issue.hidden:
+        yield ""
+        yield INDENT + paint(f"not shown, but in --json: {', '.join(issue.hidden)}", DIM, screen)
     for comment in issue.comments:
         yield ""
         yield from _comment(comment, screen, now_ms)
@@ -287,8 +295,7 @@ def _byline(issue: IssueView, screen: Screen, now_ms: int) -> Iterator[str]:
     told = [f"opened by {escape(issue.author)} {relative_time(issue.created_ts, now_ms)}"]
     if issue.updated_ts > issue.created_ts:
         told.append(f"updated {relative_time(issue.updated_ts, now_ms)}")
-    if issue.comments:
-        count = len(issue.comments)
+    if count := issue.comments_before + len(issue.comments):
         told.append(f"{count:,} comment" + ("" if count == 1 else "s"))
     line = INDENT + dot.join(parts)
     for text in told:
@@ -304,16 +311,19 @@ def _facts(issue: IssueView, screen: Screen) -> Iterator[str]:
     """Yield the table of what is set, one fact a line; the full id and the date close it."""
     facts: list[tuple[str, str]] = []
     columns = _prose_cells(screen)
-    keys = [escape(key) for key, _ in issue.fields]
+    fields = issue.fields[:NAMES_SHOWN_MAX]
+    keys = [escape(key) for key, _ in fields]
     key_cells = min(max(map(width, ["assignees", *keys])), 20)
     room = None if columns is None else max(columns - key_cells - 2, 8)
     if issue.labels:
-        labels, _ = paint_labels(tuple(map(escape, issue.labels)), room, screen)
+        shown = tuple(map(escape, issue.labels[:NAMES_SHOWN_MAX]))
+        labels, _ = paint_labels(shown, room, screen, len(issue.labels) - len(shown))
         facts.append(("labels", labels))
     if issue.assignees:
-        names = ", ".join(map(escape, issue.assignees))
-        facts.append(("assignees", paint(names, BLUE, screen)))
-    facts += [(key, escape(value)) for key, (_, value) in zip(keys, issue.fields, strict=True)]
+        facts.append(("assignees", paint(join_names(issue.assignees), BLUE, screen)))
+    facts += [(key, escape(value)) for key, (_, value) in zip(keys, fields, strict=True)]
+    if len(issue.fields) > len(fields):
+        facts.append(("", f"and {len(issue.fields) - len(fields):,} more fields"))
     if issue.progress is not None:
         closed, every = issue.progress
         facts.append(("progress", f"{closed:,} of {every:,} closed"))

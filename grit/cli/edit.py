@@ -217,9 +217,9 @@ def update(
     from grit.services.listing import whole_issue
 
     known = whole_issue(run.workspace, issue)
-    initial = f"{known.summary.title}\n\n{known.body}"
-    with text_or_editor(run, None, None, initial) as edited:
-        new_title, new_body = split_title(edited, (known.summary.title, known.body))
+    title, text = known.summary.title, run.workspace.whole(known.body)
+    with text_or_editor(run, None, None, f"{title}\n\n{text}") as edited:
+        new_title, new_body = split_title(edited, (title, text))
         apply(
             run,
             lambda transaction: issues.update(transaction, issue, title=new_title, body=new_body),
@@ -373,7 +373,9 @@ def comment_edit(
 
         known = whole_issue(run.workspace, issue)
         found = issues.find_comment(known, comment_id)
-        initial = next(one.body for one in known.comments if one.event_id == found)
+        initial = next(
+            run.workspace.whole(one.body) for one in known.comments if one.event_id == found
+        )
     with text_or_editor(run, body, body_file, initial) as text:
         apply(
             run,

@@ -109,7 +109,7 @@ def _shower(run: Context) -> Show:
 
         def document(reader: ViewReader, event: Event) -> str:
             [(_, status)] = statuses(reader, [event])
-            return json.dumps(narrow(event_json(event, status)), ensure_ascii=True)
+            return json.dumps(narrow(event_json(event, status)), default=run.long_text)
 
         return document
 

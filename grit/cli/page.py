@@ -15,12 +15,16 @@ from grit.cli.detail import (
 from grit.cli.names import name_of, short
 from grit.core.escape import escape
 from grit.core.ids import IssueId, parse_hex
-from grit.core.issue import Summary
-from grit.core.limits import ID_BYTES
+from grit.core.issue import Comment, Summary
+from grit.core.limits import ID_BYTES, TEXT_KEPT_BYTES
+from grit.core.long_text import Long, Text, utf8_bytes
 from grit.services.listing import Relation, Shown
 from grit.services.shapes import Json, event_json, issue_json
 from grit.view.reader import ViewReader
 
+_LISTED_MAX: Final = 1_000
+"""Comments, links, attachments and related issues of one page, each."""
+_COMMENTS_BYTES_MAX: Final = 1024 * 1024
 _HEADINGS: Final = {
     ("blocks", False): "Blocks",
     ("depends_on", False): "Waits for",
@@ -61,7 +65,7 @@ def shown_json(shown: Shown, with_events: bool) -> Json:
 
 def shown_lines(run: Context, shown: Shown, with_events: bool) -> Iterator[str]:
     """Yield the page of `grit show`."""
-    yield from lines_of_issue(_view(shown), run.terminal.screen, run.now_ms)
+    yield from lines_of_issue(_view(run, shown), run.terminal.screen, run.now_ms)
     if with_events:
         from grit.cli.detail import lines_of_history
         from grit.cli.wording import history_rows
@@ -72,9 +76,17 @@ def shown_lines(run: Context, shown: Shown, with_events: bool) -> Iterator[str]:
         yield from lines_of_history(rows, run.terminal.screen, run.now_ms)
 
 
-def _view(shown: Shown) -> IssueView:
+def _view(run: Context, shown: Shown) -> IssueView:
     issue, reader = shown.issue, shown.reader
     row = issue.summary
+    relations = list(_relations(shown))
+    first = _first_shown(issue.comments)
+    hidden = {
+        "older comments": first,
+        "links": len(issue.links) - _LISTED_MAX,
+        "attachments": len(issue.attachments) - _LISTED_MAX,
+        "related issues": len(relations) - _LISTED_MAX,
+    }
     unique = reader.unique_chars(row.issue_id)
     closed = sum(child.state == "closed" for child in shown.children)
     return IssueView(
@@ -89,43 +101,67 @@ def _view(shown: Shown) -> IssueView:
         labels=row.labels,
         assignees=row.assignees,
         fields=tuple((key, value) for key, value in row.fields if key != "parent"),
-        body=issue.body,
+        body=_shown_text(run, issue.body),
         comments=tuple(
             CommentView(
                 str(number),
                 name_of(reader, one.actor),
                 one.ts_unix_ms,
-                one.body,
+                _shown_text(run, one.body),
                 one.edited_ts,
                 one.redacted,
             )
-            for number, one in enumerate(issue.comments, 1)
+            for number, one in enumerate(issue.comments[first:], first + 1)
         ),
-        links=tuple(LinkView(one.url, one.note) for one in issue.links),
+        links=tuple(LinkView(one.url, one.note) for one in issue.links[:_LISTED_MAX]),
         attachments=tuple(
             AttachmentView(one.name, one.mime, name_of(reader, one.actor), one.ts_unix_ms)
-            for one in issue.attachments
+            for one in issue.attachments[:_LISTED_MAX]
         ),
-        relations=tuple(_relations(shown)),
+        relations=tuple(_relation(*one, reader) for one in relations[:_LISTED_MAX]),
         progress=(closed, len(shown.children)) if shown.children else None,
+        comments_before=first,
+        hidden=tuple(f"{count:,} {what}" for what, count in hidden.items() if count > 0),
     )
 
 
-def _relations(shown: Shown) -> Iterator[RelationView]:
+def _size(text: Text) -> int:
+    return text.size if isinstance(text, Long) else utf8_bytes(text)
+
+
+def _first_shown(comments: Sequence[Comment]) -> int:
+    """Return how many comments are left out: the last ones are shown, within bounds."""
+    size = 0
+    for count, comment in enumerate(reversed(comments)):
+        size += min(_size(comment.body), TEXT_KEPT_BYTES)
+        if count == _LISTED_MAX or size > _COMMENTS_BYTES_MAX:
+            return len(comments) - count
+    return 0
+
+
+def _shown_text(run: Context, text: Text) -> str:
+    """Return a text, of one that is too long for a page the beginning, and how long it is."""
+    size = _size(text)
+    if size <= TEXT_KEPT_BYTES:
+        return run.workspace.whole(text)
+    start = run.workspace.long_texts.start(text)
+    return f"{start}\n\n[the first {TEXT_KEPT_BYTES:,} of {size:,} bytes; --json has all]"
+
+
+def _relations(shown: Shown) -> Iterator[tuple[str, str, Summary | None]]:
+    """Yield heading, id and row of what is related."""
     reader = shown.reader
     parent = shown.issue.summary.field("parent")
     if parent is not None:
         found = parse_hex(parent, ID_BYTES)
         row = reader.summary(IssueId(found)) if found is not None else None
-        yield _relation("Part of", parent, row, reader)
+        yield "Part of", parent, row
     for one in shown.dependencies:
-        heading = _HEADINGS[one.dep_type, False]
-        yield _relation(heading, one.issue_id.hex(), one.row, reader)
+        yield _HEADINGS[one.dep_type, False], one.issue_id.hex(), one.row
     for one in shown.dependents:
-        heading = _HEADINGS[one.dep_type, True]
-        yield _relation(heading, one.issue_id.hex(), one.row, reader)
+        yield _HEADINGS[one.dep_type, True], one.issue_id.hex(), one.row
     for child in shown.children:
-        yield _relation("Parts", child.issue_id.hex(), child, reader)
+        yield "Parts", child.issue_id.hex(), child
 
 
 def _relation(heading: str, text: str, row: Summary | None, reader: ViewReader) -> RelationView:

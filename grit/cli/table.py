@@ -13,6 +13,8 @@ from grit.core.limits import PREFIX_CHARS_MIN
 CHUNK_ROWS: Final = 200
 """Rows laid out together; the first of them decide the columns of all."""
 PIPED_TITLE_CELLS: Final = 64
+NAMES_SHOWN_MAX: Final = 100
+"""Labels and assignees of one issue that are shown; the others are counted."""
 PIPED_LABELS_CELLS: Final = 32
 """Where nothing is cut, longer cells push their own row instead of padding all others."""
 
@@ -72,6 +74,7 @@ class _Cells(NamedTuple):
     title: str
     note: str
     labels: tuple[str, ...]
+    hidden_labels: int
     assignees: str
     priority: str
     time: str
@@ -164,12 +167,17 @@ def label_style(label: str) -> str:
     return _LABEL_COLOURS[(number ^ number >> 16) % len(_LABEL_COLOURS)]
 
 
-def paint_labels(labels: Sequence[str], columns: int | None, screen: Screen) -> tuple[str, int]:
-    """Return safe labels side by side, as many as fit, "+2" for the others, and their cells."""
+def paint_labels(
+    labels: Sequence[str], columns: int | None, screen: Screen, hidden: int = 0
+) -> tuple[str, int]:
+    """Return safe labels side by side, as many as fit, "+2" for the others, and their cells.
+
+    `hidden` are others that are not among the labels.
+    """
     shown: list[str] = []
     cells = 0
     for at, label in enumerate(labels):
-        left = len(labels) - at - 1
+        left = len(labels) - at - 1 + hidden
         gap = 1 if shown else 0
         tail = len(f" +{left}") if left else 0
         if columns is not None and cells + gap + width(label) + tail > columns:
@@ -184,7 +192,17 @@ def paint_labels(labels: Sequence[str], columns: int | None, screen: Screen) -> 
             break
         shown.append(paint(label, label_style(label), screen))
         cells += gap + width(label)
+    if hidden:
+        shown.append(paint(f"+{hidden}", DIM, screen))
+        cells += len(f" +{hidden}")
     return " ".join(shown), cells
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return safe names in a row, of very many the first ones and how many more there are."""
+    shown = list(map(escape, names[:NAMES_SHOWN_MAX]))
+    more = len(names) - len(shown)
+    return ", ".join([*shown, f"+{more}"] if more else shown)
 
 
 def render_issue_rows(rows: Iterable[IssueRow], screen: Screen, now_ms: int) -> Iterator[str]:
@@ -211,8 +229,9 @@ def _cells(row: IssueRow, now_ms: int) -> _Cells:
         row,
         escape(row.title),
         escape(row.note),
-        tuple(map(escape, row.labels)),
-        ", ".join(map(escape, row.assignees)),
+        tuple(map(escape, row.labels[:NAMES_SHOWN_MAX])),
+        max(len(row.labels) - NAMES_SHOWN_MAX, 0),
+        join_names(row.assignees),
         f"P{row.priority}" if parse_number(row.priority) is not None else escape(row.priority),
         relative_time(row.updated_ts, now_ms),
     )
@@ -284,7 +303,8 @@ def _line(cells: _Cells, layout: _Layout, screen: Screen) -> str:
         left -= 2 + width(note)
     parts.append(title + " " * left)
     if layout.labels:
-        text, taken = paint_labels(cells.labels, layout.labels if cut else None, screen)
+        room = layout.labels if cut else None
+        text, taken = paint_labels(cells.labels, room, screen, cells.hidden_labels)
         parts.append(text + " " * (layout.labels - taken))
     if layout.assignees:
         text = fit(cells.assignees, layout.assignees, sign) if cut else cells.assignees

@@ -19,6 +19,8 @@ COLUMNS_DEFAULT: Final = 80
 ROWS_DEFAULT: Final = 24
 WRITE_LINES: Final = 256
 """Lines that go to a file or a pipe at once."""
+WRITE_CHARS: Final = 1024 * 1024
+"""The same, where lines are long."""
 _NOT_FOUND: Final = 127
 """What a shell exits with when there is no such command."""
 
@@ -124,12 +126,15 @@ class Terminal:
         # A terminal sees each line as it comes; a pipe is filled in larger pieces.
         batch_lines = 1 if self.is_tty else WRITE_LINES
         batch: list[str] = []
+        chars = 0
         try:
             for line in lines:
                 batch.append(line)
-                if len(batch) >= batch_lines:
+                chars += len(line)
+                if len(batch) >= batch_lines or chars >= WRITE_CHARS:
                     self._stdout.write("\n".join(batch) + "\n")
                     batch.clear()
+                    chars = 0
             if batch:
                 self._stdout.write("\n".join(batch) + "\n")
             self._stdout.flush()

@@ -1,12 +1,13 @@
 """Events as words, for histories that people read."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from grit.cli.detail import HistoryRow
 from grit.cli.names import name_of, short
 from grit.cli.terminal import absolute_time
 from grit.core.events import KINDS, Event, Value
+from grit.core.ids import IssueId
 from grit.services.issues import SHORT
 from grit.services.signatures import judged
 from grit.view.reader import ViewReader
@@ -21,11 +22,14 @@ def _hex(value: Value, chars: int = SHORT) -> str:
     return value.hex()[:chars] if isinstance(value, bytes) else str(value)
 
 
-_NAMED_MAX: Final = 3
+def _listed(names: Sequence[str], count_max: int = 20) -> str:
+    more = len(names) - count_max
+    return ", ".join(names[:count_max]) + (f" and {more} more" if more > 0 else "")
+
 
 _WORDS: Final[dict[str, Callable[..., str]]] = {
     "IssueCreated": lambda title, body, labels: (
-        f"created {_quoted(title)}" + (f" with {', '.join(labels)}" if labels else "")
+        f"created {_quoted(title)}" + (f" with {_listed(labels)}" if labels else "")
     ),
     "IssueUpdated": lambda title, body: (
         " and ".join(
@@ -59,11 +63,11 @@ _WORDS: Final[dict[str, Callable[..., str]]] = {
     "CommentRedacted": lambda comment, reason: "redacted a comment",
     "IssueDeleted": lambda reason: "deleted it",
     "IssueRestored": lambda reason: "restored it",
-    "TimeOverruled": lambda events: (
-        f"overruled the time of {', '.join(map(_hex, events[:_NAMED_MAX]))}"
-        + (f" and {len(events) - _NAMED_MAX} more" if len(events) > _NAMED_MAX else "")
-    ),
+    "TimeOverruled": lambda events: f"overruled the time of {_listed(tuple(map(_hex, events)), 3)}",
 }
+
+
+_TITLES_KEPT: Final = 1_000
 
 
 def words_of(event: Event) -> str:
@@ -93,15 +97,20 @@ def history_rows(
 
 def activity_rows(reader: ViewReader, events: Iterable[Event]) -> Iterator[HistoryRow]:
     """Yield the rows of the log of all issues; signatures are not checked here."""
+    known: dict[IssueId, tuple[str, int, str]] = {}
     for event in events:
-        row = reader.summary(event.issue_id)
+        if event.issue_id not in known:
+            # A summary can be large, and the next event is often of the same issue.
+            if len(known) >= _TITLES_KEPT:
+                known.clear()
+            row = reader.summary(event.issue_id)
+            unique = reader.unique_chars(event.issue_id)
+            known[event.issue_id] = short(reader, event.issue_id), unique, row.title if row else ""
         yield HistoryRow(
             event.event_id.hex()[:SHORT],
             event.ts_unix_ms,
             name_of(reader, event.actor_id),
             words_of(event),
             "",
-            short(reader, event.issue_id),
-            reader.unique_chars(event.issue_id),
-            row.title if row else "",
+            *known[event.issue_id],
         )

@@ -28,17 +28,17 @@ _SHORT: Final = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 @functools.cache
-def _suspect() -> re.Pattern[str]:
-    """What may need work: finds all that is unsafe, and a few things that turn out to be safe.
+def _odd() -> re.Pattern[str]:
+    """What takes a closer look than its own character: joiners, and storms of marks.
 
     Marks are not word characters, so a storm of them shows as a run of odd characters.
     """
-    return re.compile(f"[{_UNSAFE}{_JOINERS}]|[^\\w\\x00-\\x7f]{{{MARKS_MAX + 1}}}")
+    return re.compile(f"[{_JOINERS}]|[^\\w\\x00-\\x7f]{{{MARKS_MAX + 1}}}")
 
 
 @functools.cache
-def _unsafe() -> re.Pattern[str]:
-    return re.compile(f"[{_UNSAFE}]")
+def _unsafe(multiline: bool = False) -> re.Pattern[str]:
+    return re.compile(f"(?![\n\t])[{_UNSAFE}]" if multiline else f"[{_UNSAFE}]")
 
 
 @functools.cache
@@ -70,8 +70,11 @@ def escape(text: str, multiline: bool = False) -> str:
         plain = text
     if plain.isascii() and plain.isprintable():
         return text
-    if _suspect().search(plain) is None:
-        return text
+    if _odd().search(plain) is None:
+        # Controls and the like are written out one by one: most texts that hold any, hold no more.
+        if _unsafe().search(plain) is None:
+            return text
+        return _unsafe(multiline).sub(lambda found: _visible(found[0]), text)
     return _escaped(text, "\n\t" if multiline else "")
 
 

@@ -9,8 +9,9 @@ from grit.core import limits
 from grit.core.errors import InvalidEvent
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Order
+from grit.core.long_text import Long
 
-Value = str | bytes | int | None | tuple["Value", ...]
+Value = str | bytes | int | Long | None | tuple["Value", ...]
 """What a payload may hold once decoded."""
 Payload = tuple[Value, ...]
 

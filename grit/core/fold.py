@@ -9,6 +9,7 @@ from grit.core.events import Event
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Attachment, Comment, Dependency, Issue, Link, Order, Summary
 from grit.core.limits import OVERRULED_MAX, OVERRULED_WRITE_MAX
+from grit.core.long_text import Text
 
 
 class _Folding:
@@ -24,7 +25,7 @@ class _Folding:
         self.issue_id: IssueId | None = None
         """None until the creation was applied."""
         self.title = ""
-        self.body = ""
+        self.body: Text = ""
         self.state = "open"
         self.labels: set[str] = set()
         self.assignees: set[str] = set()
@@ -225,7 +226,7 @@ def _comment(folding: _Folding, event: Event) -> Comment:
         event.event_id,
         event.actor_id,
         event.ts_unix_ms,
-        "" if redaction else _str((edit or event).payload[-1]),
+        "" if redaction else cast(Text, (edit or event).payload[-1]),
         edit.ts_unix_ms if edit else None,
         _str(redaction.payload[1]) if redaction else None,
     )
@@ -238,7 +239,7 @@ def _str(value: kinds.Value) -> str:
 def _created(folding: _Folding, event: Event) -> None:
     if folding.issue_id is not None:
         return
-    title, body, labels = cast(tuple[str, str, tuple[str, ...]], event.payload)
+    title, body, labels = cast(tuple[str, Text, tuple[str, ...]], event.payload)
     folding.issue_id = event.issue_id
     folding.author = event.actor_id
     folding.created_ts = counted_ts(event, folding.overruled)
@@ -248,7 +249,7 @@ def _created(folding: _Folding, event: Event) -> None:
 
 
 def _updated(folding: _Folding, event: Event) -> None:
-    title, body = cast(tuple[str | None, str | None], event.payload)
+    title, body = cast(tuple[str | None, Text | None], event.payload)
     if title is not None:
         folding.title = title
     if body is not None:

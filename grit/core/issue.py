@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from grit.core.ids import ActorId, EventId, IssueId
+from grit.core.long_text import Text
 
 DependencyType = Literal["blocks", "depends_on", "related_to"]
 Order = tuple[int, ActorId, EventId]
@@ -55,7 +56,7 @@ class Comment(NamedTuple):
     event_id: EventId
     actor: ActorId
     ts_unix_ms: int
-    body: str
+    body: Text
     edited_ts: int | None
     redacted: str | None
 
@@ -85,7 +86,7 @@ class Issue(NamedTuple):
     """A whole issue: its summary and everything that grows with its history."""
 
     summary: Summary
-    body: str
+    body: Text
     comments: tuple[Comment, ...]
     links: tuple[Link, ...]
     attachments: tuple[Attachment, ...]

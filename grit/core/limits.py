@@ -14,6 +14,10 @@ TS_UNIX_MS_MAX: Final = 253_402_300_799_999
 TITLE_CHARS_MAX: Final = 4_096
 TEXT_BYTES_MAX: Final = 4 * 1024 * 1024
 """A body, a comment or a context summary, as UTF-8."""
+TEXT_KEPT_BYTES: Final = 64 * 1024
+"""Of a longer text the view keeps this beginning, which searches and pages know alone."""
+TEXTS_SEARCHED_BYTES: Final = TEXT_BYTES_MAX
+"""Of all texts of an issue together."""
 LABEL_CHARS_MAX: Final = 256
 """Also a user name, a field key, an actor label, a mime type, a language, a symbol kind."""
 VALUE_CHARS_MAX: Final = 4_096
@@ -48,6 +52,8 @@ RECORD_BYTES_MIN: Final = 74
 """The smallest record: header, three ids, time, null parent, kind, empty payload, no signature."""
 TREE_DEPTH_MAX: Final = 8
 """Folders below a commit's own tree in which chunks are looked for."""
+BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Records that are held at once where many are read or written; one more may be on its way."""
 SEEN_OBJECTS_MAX: Final = 200_000
 """Trees and chunks that a reader of the log remembers, so as not to read them again."""
 APPEND_CHUNKS_MAX: Final = 16

@@ -27,7 +27,8 @@ from typing import Final, Literal, NamedTuple
 from grit.core.errors import InvalidArgs
 from grit.core.ids import ActorId, parse_number
 from grit.core.issue import Summary
-from grit.core.text import matches_phrase, words
+from grit.core.long_text import Text
+from grit.core.text import matches_phrase, searched, tokens
 
 TermKind = Literal[
     "state", "label", "assignee", "author", "field", "no", "id", "parent",
@@ -161,7 +162,7 @@ def with_default_state(query: Query, state: str = "open") -> Query:
 
 
 def matches(
-    query: Query, summary: Summary, *, facts: Facts, texts: Callable[[], Iterable[str]]
+    query: Query, summary: Summary, *, facts: Facts, texts: Callable[[], Iterable[Text]]
 ) -> bool:
     """Return whether the issue fulfils every term: the reference for any planner.
 
@@ -189,22 +190,30 @@ def row_matches(term: Term, summary: Summary, facts: Facts) -> bool:
     return _ROW_TESTS[term.kind](term, summary)
 
 
-def texts_match(terms: Iterable[Term], texts: Iterable[str]) -> bool:
+def texts_match(terms: Iterable[Term], texts: Iterable[Text]) -> bool:
     """Return whether all `text` and `phrase` terms hold, negations applied, over an issue's texts.
 
     A phrase must stand within one text; different terms may be met by different texts.
     """
-    texts = list(texts)
-    known = {word for text in texts for word in words(text)}
-    return all(_found(term, known, texts) != term.negated for term in terms)
+    terms = list(terms)
+    met = texts_meet(terms, texts)
+    return all((term in met) != term.negated for term in terms)
 
 
-def _found(term: Term, known: set[str], texts: Iterable[str]) -> bool:
+def texts_meet(terms: Iterable[Term], texts: Iterable[Text]) -> set[Term]:
+    """Return the `text` and `phrase` terms that hold over an issue's texts, negations left out."""
+    left, met = set(terms), set[Term]()
+    for text in searched(texts) if left else ():
+        known = tokens(text)
+        met.update([term for term in left if _found(term, known, text)])
+        left -= met
+    return met
+
+
+def _found(term: Term, known: set[str], text: str) -> bool:
     if term.kind == "text":
         return any(word.startswith(term.values[0]) for word in known)
-    return known.issuperset(term.values) and any(
-        matches_phrase(text, term.values) for text in texts
-    )
+    return known.issuperset(term.values) and matches_phrase(text, term.values)
 
 
 def _is(word: str, summary: Summary, facts: Facts) -> bool:

@@ -5,8 +5,11 @@ of this Python.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
+
+from grit.core.limits import TEXTS_SEARCHED_BYTES
+from grit.core.long_text import Text, beginning, utf8_bytes
 
 WORD_BYTES_MAX: Final = 64
 """UTF-8 bytes of a word; what is longer is cut, in texts and in queries alike."""
@@ -45,6 +48,20 @@ def matches_phrase(haystack: str, phrase: Sequence[str]) -> bool:
     Punctuation, case and the width of white space do not count.
     """
     return f" {' '.join(phrase)} " in f" {' '.join(words(haystack))} "
+
+
+def searched(texts: Iterable[Text]) -> Iterator[str]:
+    """Yield what is searched of an issue's texts: their beginnings, until all that is too much.
+
+    No text counts in part because of those before it (spec/query.md, Text).
+    """
+    size = 0
+    for text in texts:
+        part = beginning(text)
+        size += utf8_bytes(part)
+        if size > TEXTS_SEARCHED_BYTES:
+            return
+        yield part
 
 
 def _cut(word: str) -> str:

@@ -24,6 +24,7 @@ from grit.core.codec import (
 )
 from grit.core.errors import InvalidEvent
 from grit.core.events import Event
+from grit.core.ids import EventId
 
 _SHORT_ARRAYS: Final = range(0x80, 0x98)
 _ARRAY: Final = 4
@@ -149,6 +150,19 @@ def decode_slowly(body: bytes, count: int) -> DecodedChunk:
     if at != size:
         problems.add(None, f"{size - at} bytes after the last record")
     return DecodedChunk(records, problems.found())
+
+
+def find_event(chunk: bytes, event_id: EventId) -> Event | None:
+    """Return the event of that id that a chunk holds, checked; None without one."""
+    mark = RECORD_HEAD + event_id
+    at = chunk.find(mark)
+    while at >= 0:
+        try:
+            raw = chunk[at : skip_item(chunk, at, limits.CBOR_ITEMS_MAX)[0]]
+            return check_record(unpack(raw), raw, hasher())
+        except InvalidEvent:
+            at = chunk.find(mark, at + 1)  # another event may hold what looks like one
+    return None
 
 
 def _claimed_id(value: object) -> bytes | None:

@@ -16,6 +16,7 @@ from grit.core.fold import counted_ts, fold, overruled_times
 from grit.core.ids import ActorId, IssueId
 from grit.core.issue import Comment, Issue
 from grit.core.limits import ID_BYTES, LABELS_MAX, TS_UNIX_MS_MAX, VALUE_CHARS_MAX
+from grit.core.long_text import Text
 from grit.services.beads_record import Comment as SourceComment
 from grit.services.beads_record import Record, clean_id, parse_line, read_record
 
@@ -364,7 +365,7 @@ def _comment_changes(
     """
     spread_ms = max(len(desired.comments), len(prior.comments))
     left = list(prior.comments)
-    by_text: dict[tuple[bytes, str], list[Comment]] = {}
+    by_text: dict[tuple[bytes, Text], list[Comment]] = {}
     for one in left:
         by_text.setdefault((one.actor, one.body), []).append(one)
     unknown: list[Comment] = []

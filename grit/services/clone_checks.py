@@ -383,7 +383,7 @@ def _out_of_order(
 
     judge = Judge(reader, policy, Stamp())
     try:
-        yield from judge.inspect(workspace, head, (event for event, _ in reader.all_events()))
+        yield from judge.inspect(workspace, head, reader.all_events())
     finally:
         judge.close()
 

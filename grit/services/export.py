@@ -145,7 +145,7 @@ def _position(workspace: Workspace, reader: ViewReader, since: str) -> Order:
         raise InvalidArgs(
             f"'{since}' is no duration (7d), date, unix milliseconds or event id"
         ) from error
-    found = [event.order for event, _ in reader.all_events() if event[0].hex().startswith(prefix)]
+    found = [event.order for event in reader.all_events() if event[0].hex().startswith(prefix)]
     if not found:
         raise NotFound(f"no event '{prefix}'", id=prefix)
     if len(found) > 1:
@@ -159,7 +159,7 @@ def _before(ts_unix_ms: int) -> Order:
 
 
 def _events(reader: ViewReader, after: Order) -> Iterator[Event]:
-    return (event for event, _ in reader.all_events() if event.order > after)
+    return (event for event in reader.all_events() if event.order > after)
 
 
 def _json(source: Exported, asked: Asked) -> Iterator[str]:
@@ -175,19 +175,25 @@ def _json(source: Exported, asked: Asked) -> Iterator[str]:
         meta["since"] = asked.since
     yield f'{{"meta": {json.dumps(meta)},\n"issues": [\n'
     found = issues(source, deleted=True)
-    yield from _listed(issue_json(one, *_relations(source.reader, one.summary)) for one in found)
+    shapes = (issue_json(one, *_relations(source.reader, one.summary)) for one in found)
+    yield from _listed(source, shapes)
     if asked.attachments:
         yield '],\n"attachments": [\n'
-        yield from _listed(_attachments(source))
+        yield from _listed(source, _attachments(source))
     yield '],\n"events": [\n'
-    yield from _listed(event_json(event) for event in _events(source.reader, source.after))
+    events = _events(source.reader, source.after)
+    yield from _listed(source, (event_json(event) for event in events))
     yield "]}\n"
 
 
-def _listed(shapes: Iterable[Json]) -> Iterator[str]:
+def _listed(source: Exported, shapes: Iterable[Json]) -> Iterator[str]:
     comma = ""
     for shape in shapes:
-        yield comma + json.dumps(shape)
+        try:
+            yield comma + json.dumps(shape)
+        except TypeError:
+            yield comma
+            yield from source.workspace.long_texts.json_pieces(shape)
         comma = ",\n"
     if comma:
         yield "\n"
@@ -237,7 +243,7 @@ def _csv(source: Exported) -> Iterator[str]:
             field.get("priority", ""), field.get("status", ""), ", ".join(row.labels),
             ", ".join(row.assignees), field.get("parent", ""), source.names(row.author),
             format_ms(row.created_ts), format_ms(row.updated_ts), str(row.comment_count),
-            field.get("source", ""), issue.body,
+            field.get("source", ""), source.workspace.whole(issue.body),
         )  # fmt: skip
         writer.writerow([safe_cell(cell) for cell in cells])
         yield line.text
@@ -294,13 +300,15 @@ def _issue_markdown(source: Exported, issue: Issue) -> Iterator[str]:
     ]
     for key, value in facts:
         yield f"- **{_plain(key)}:** {value}\n"
-    if issue.body.strip():
-        yield "\n" + quoted(issue.body)
+    body = source.workspace.whole(issue.body)
+    if body.strip():
+        yield "\n" + quoted(body)
     for comment in issue.comments:
         who = _plain(source.names(comment.actor))
         yield f"\n### {who}, {format_ms(comment.ts_unix_ms)}\n\n"
         hidden = comment.redacted
-        yield quoted(comment.body) if hidden is None else f"*redacted: {_plain(hidden)}*\n"
+        text = source.workspace.whole(comment.body)
+        yield quoted(text) if hidden is None else f"*redacted: {_plain(hidden)}*\n"
 
 
 def _plain(text: str) -> str:

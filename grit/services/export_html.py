@@ -156,8 +156,9 @@ def _issue(source: Exported, issue: Issue) -> Iterator[str]:
     for name, value in _facts(source, issue):
         yield f"<dt>{_text(name)}</dt><dd>{value}</dd>"
     yield "</dl>\n"
-    if issue.body.strip():
-        yield _prose(issue.body) + "\n"
+    body = source.workspace.whole(issue.body)
+    if body.strip():
+        yield _prose(body) + "\n"
     for comment in issue.comments:
         yield _comment(source, comment)
     yield "</div></details>\n"
@@ -206,7 +207,7 @@ def _comment(source: Exported, comment: Comment) -> str:
     if comment.redacted is not None:
         text = f'<div class="text dim">redacted: {_text(comment.redacted)}</div>'
     else:
-        text = _prose(comment.body)
+        text = _prose(source.workspace.whole(comment.body))
     edited = " (edited)" if comment.edited_ts is not None else ""
     head = f'<span class="dim">{_text(source.names(comment.actor))} · '
     stamp = _minute(comment.ts_unix_ms)

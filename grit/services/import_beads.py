@@ -42,7 +42,7 @@ def import_beads(workspace: Workspace, file: BinaryIO) -> Imported:
     try:
         translation = translate(
             _counted(workspace, _lines(file)),
-            _Told(reader).events_of,
+            _Told(workspace, reader).events_of,
             workspace.now_ms() + CLOCK_AHEAD_MS_MAX,
         )
         if not translation.events:
@@ -94,7 +94,8 @@ def _counted(workspace: Workspace, lines: Iterable[bytes]) -> Iterator[bytes]:
 class _Told:
     """What earlier imports stored: the events of actors whose id their name gives."""
 
-    def __init__(self, reader: ViewReader) -> None:
+    def __init__(self, workspace: Workspace, reader: ViewReader) -> None:
+        self._workspace = workspace
         self._reader = reader
         self._actors = {
             person.actor_id
@@ -106,10 +107,11 @@ class _Told:
         if not self._actors:
             return ()
         events = self._reader.events_of(issue_id)
-        found = [event for event in events if event.actor_id in self._actors]
-        # What anybody says of their times decides when they count.
-        return found and [
-            event
+        if not any(event.actor_id in self._actors for event in events):
+            return ()
+        # What anybody says of their times decides when they count; texts are compared whole.
+        return [
+            self._workspace.long_texts.event(event)
             for event in events
             if event.actor_id in self._actors or event.tag == TIME_OVERRULED
         ]

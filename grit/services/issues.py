@@ -102,6 +102,8 @@ def update(
     values = _resolve_parent(transaction, fields or {})
     if values.get("parent"):
         _check_parent(transaction, known.summary.issue_id, str(values["parent"]))
+    if body is not None:
+        known = known._replace(body=transaction.whole(known.body))
     drafts = decide.update(known, title=title, body=body, fields=values)
     return _change(transaction, "update", known.summary, transaction.add(drafts))
 
@@ -293,7 +295,12 @@ def edit_comment(transaction: Transaction, issue: str, comment_id: str, body: st
     """Replace a comment's text; the old one stays in the history."""
     known = transaction.issue(transaction.resolve(issue))
     found = find_comment(known, comment_id)
-    events = transaction.add(decide.edit_comment(known, found, body))
+    comments = tuple(
+        one._replace(body=transaction.whole(one.body)) if one.event_id == found else one
+        for one in known.comments
+    )
+    drafts = decide.edit_comment(known._replace(comments=comments), found, body)
+    events = transaction.add(drafts)
     return _change(transaction, "comment-edit", known.summary, events, comment=found.hex())
 
 

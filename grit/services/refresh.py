@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 from grit.core.errors import Busy, GritError, IoFailed
 from grit.core.ids import EventId
-from grit.core.limits import LOCK_WAIT_MS_MAX, READER_WAIT_MS_MAX
+from grit.core.limits import (
+    BATCH_BYTES_MAX,
+    LOCK_WAIT_MS_MAX,
+    READER_WAIT_MS_MAX,
+    TEXT_KEPT_BYTES,
+)
 from grit.services import join
 from grit.services.workspace import Workspace
 from grit.view.database import Database
@@ -144,6 +149,8 @@ def show_append(
     from grit.core.codec import encode_record
 
     records = [(event, encode_record(event)) for event in events]
+    if any(len(record) > TEXT_KEPT_BYTES for _, record in records):
+        return  # of long texts the view keeps where they lie: it takes them from the log
     try:
         from grit.view.writer import writing  # a disk that fails may hold grit too
 
@@ -325,6 +332,8 @@ def _apply(
     verified: bool = False,
 ) -> None:
     """Apply decoded chunks in bounded batches; the head moves from `old` with the last one."""
+    from grit.view.long_rows import shortened
+
     progress = workspace.ports.progress
     progress.start("reading the log")
     # A collection walks everything that was decoded, and finds nothing: a fifth of the time.
@@ -332,15 +341,19 @@ def _apply(
     gc.disable()
     records: list[tuple[Event, bytes]] = []
     problems: list[tuple[str, Problem]] = []
+    size = 0
     try:
         for oid, chunk in chunks:
-            records += chunk.records
+            taken = shortened(chunk.records, oid)
+            records += taken
             problems += ((oid, problem) for problem in chunk.problems)
-            progress.advance(len(chunk.records))
-            if len(records) + len(problems) >= BATCH_EVENTS:
+            progress.advance(len(taken))
+            size += sum([len(row) for _, row in taken])
+            full = len(records) + len(problems) >= BATCH_EVENTS
+            if full or size >= BATCH_BYTES_MAX:
                 judge.begin(records, verified=verified)
                 writer.apply(records, old, problems)
-                records, problems = [], []
+                records, problems, size = [], [], 0
         judge.begin(records, verified=verified)
         writer.apply(records, head, problems)
     finally:

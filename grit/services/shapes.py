@@ -7,6 +7,7 @@ from grit.core.errors import InvalidArgs, InvalidEvent
 from grit.core.events import KINDS, Draft, Event, Payload, Value, check_payload
 from grit.core.ids import ActorId, EventId, IssueId, parse_hex
 from grit.core.issue import Issue, Summary
+from grit.core.long_text import WHOLE_PAYLOAD, Long
 
 Json = dict[str, object]
 _TAGS: Final = {kind.name: tag for tag, kind in KINDS.items()}
@@ -95,7 +96,7 @@ def event_json(
         "actor": event.actor_id.hex(),
         "ts_unix_ms": event.ts_unix_ms,
         "parent": event.parent.hex() if event.parent else None,
-        "kind": kind_json(event.tag, event.payload),
+        "kind": _left_out(event) or kind_json(event.tag, event.payload),
         "sig": event.sig.hex() if event.sig else None,
     }
     if signature is not None:
@@ -105,8 +106,16 @@ def event_json(
     return shape
 
 
+def _left_out(event: Event) -> Long | None:
+    first = event.payload[0] if event.payload else None
+    return first if isinstance(first, Long) and first.field == WHOLE_PAYLOAD else None
+
+
 def kind_json(tag: int, payload: Payload) -> Json:
-    """Return {name: {field: value}}; an unknown kind keeps its payload as hex of CBOR."""
+    """Return {name: {field: value}}; an unknown kind keeps its payload as hex of CBOR.
+
+    Texts that were not read whole stand in it as they are: see `long_texts.LongTexts.json`.
+    """
     kind = KINDS.get(tag)
     if kind is None:
         return {"Unknown": {"tag": tag, "payload": codec.pack(payload).hex()}}

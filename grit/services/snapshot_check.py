@@ -82,7 +82,7 @@ class Claim:
                 parts.append(part)
                 yield blob
 
-        for _, chunk in decoded(blobs(), whole_log=True):
+        for oid, chunk in decoded(blobs(), whole_log=True):
             part = parts.popleft()
             if chunk.problems or not chunk.records or len(chunk.records) != part.event_count:
                 raise Unfit(f"its chunk {part.path} does not hold what it should")
@@ -92,7 +92,7 @@ class Claim:
                 raise Unfit("it holds an event twice")
             if not self.trusted:
                 self._known.update([(self._key(record), False) for _, record in chunk.records])
-            yield self.snapshot.commit, chunk
+            yield oid, chunk
         if event_set(self._ids) != self.manifest.event_set:
             raise Unfit("it holds other events than it says")
 

@@ -66,7 +66,7 @@ def create(workspace: Workspace) -> Snapshot:
     try:
         with reader.frozen() as view:
             head, asides = view.head, view.asides
-            for records in _chunked(view.records):
+            for records in _chunked(map(workspace.long_texts.record, view.events)):
                 chunk = join_records(records)
                 writer.add(chunk, chunk_hash(chunk), len(records))
                 ids += [_event_id(record) for record in records]

@@ -85,15 +85,13 @@ def _signed(
 
     What only claims to be of the actor must not end up before an end of its chain.
     """
-    from grit.services.signatures import Judge
+    from grit.services.signatures import Judge, bare
     from grit.view.standing import Stamp
 
-    records = [one for one in reader.all_events() if one[0].actor_id == actor_id]
+    events = [bare(event) for event in reader.all_events() if event.actor_id == actor_id]
     judge = Judge(reader, Policy(WARN), Stamp())
     try:
-        judge.begin(records)
-        return {
-            event.event_id: event.parent for event, _ in records if judge.status(event) == VALID
-        }
+        judge.begin([(event, b"") for event in events])
+        return {event.event_id: event.parent for event in events if judge.status(event) == VALID}
     finally:
         judge.close()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from grit.core.long_text import Text
 from grit.core.progress import SILENT, ProgressReporter
 from grit.files.private import Opened
 from grit.git.repository import Repository, discover
@@ -10,6 +11,7 @@ from grit.view.database import Database
 
 if TYPE_CHECKING:
     from grit.git.wal import Wal
+    from grit.services.long_texts import LongTexts
 
 
 def _ignore(_message: str) -> None:
@@ -44,6 +46,7 @@ class Workspace:
         self.notice = ports.notice
         self._wal: Wal | None = None
         self._database: Database | None = None
+        self._long_texts: LongTexts | None = None
 
     @property
     def wal(self) -> "Wal":
@@ -60,6 +63,19 @@ class Workspace:
         if self._database is None:
             self._database = Database(self.repository.private.below("view"))
         return self._database
+
+    @property
+    def long_texts(self) -> "LongTexts":
+        """What reads texts whole of which the view gave the beginning."""
+        if self._long_texts is None:
+            from grit.services.long_texts import LongTexts
+
+            self._long_texts = LongTexts(self)
+        return self._long_texts
+
+    def whole(self, text: Text) -> str:
+        """Return a text whole; raise WalDamaged when the log lacks it."""
+        return text if isinstance(text, str) else self.long_texts.text(text)
 
     def settings_stamp(self, *, actors: bool = False) -> bytes:
         """Return what tells that the settings were changed, and with `actors` those here.
@@ -82,7 +98,10 @@ class Workspace:
         self._database = database
 
     def close(self) -> None:
-        """Close the view."""
+        """Close the view, and end what reads long texts."""
+        if self._long_texts is not None:
+            self._long_texts.close()
+            self._long_texts = None
         if self._database is not None:
             self._database.close()
             self._database = None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import Enum
 from functools import cache
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import Final, Generic, NamedTuple, TypeVar, cast
 
 from grit.core import codec
 from grit.core.clock import next_ts
@@ -22,6 +22,7 @@ from grit.core.limits import (
     QUEUE_ENTRY_BYTES_MAX,
     QUEUE_ENTRY_EVENTS_MAX,
 )
+from grit.core.long_text import Text
 from grit.git.spool import Content, Entry, Spool, Ticket, place_of
 from grit.services.actors import Signer, current, signer
 from grit.services.append import Label, append_events, check_policy, refuse_author
@@ -54,16 +55,18 @@ class Transaction:
         queued: Pending | None = None,
         *,
         overrules: bool = True,
+        whole: Callable[[Text], str] = str,
     ) -> None:
         """Start with nothing decided; `now_ms` is the wall clock, unix milliseconds.
 
         `sign_in` tells who writes; a command that is refused before it writes never asks.
         `queued` is what other writers wait to store, and comes before what is decided here.
-        `overrules`: the log can say that an event's time does not count.
+        `overrules`: the log can say that an event's time does not count. `whole` reads long texts.
         """
         self.reader = reader
         self.events: list[Event] = []
         self.attachments: dict[str, bytes] = {}
+        self.whole: Final = whole
         self._sign_in = sign_in
         self._author: Signer | None = None
         self._parent: EventId | None = None
@@ -141,7 +144,10 @@ class Transaction:
         return row
 
     def issue(self, issue_id: IssueId) -> Issue:
-        """Return the whole issue as this command has left it; raise NotFound without one."""
+        """Return the issue as this command has left it; raise NotFound without one.
+
+        Long texts are not read whole: see `whole`.
+        """
         issue = fold(self._events_of(issue_id))
         if issue is None:
             raise NotFound(f"no issue '{issue_id.hex()}'", id=issue_id.hex())
@@ -415,7 +421,14 @@ class _Request(Generic[T]):
     def _decide(self, reader: ViewReader, pending: Pending | None) -> tuple[T, Transaction]:
         overrules = not self._workspace.wal.dialect.shared
         now_ms = self._workspace.now_ms()
-        transaction = Transaction(reader, self.sign_in, now_ms, pending, overrules=overrules)
+        transaction = Transaction(
+            reader,
+            self.sign_in,
+            now_ms,
+            pending,
+            overrules=overrules,
+            whole=self._workspace.whole,
+        )
         return self._work(transaction), transaction
 
     def _entry(self, transaction: Transaction, pending: Pending, subject: str) -> Entry | None:

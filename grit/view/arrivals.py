@@ -7,12 +7,11 @@ learnt its place, and None comes back when the view was replaced since.
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from grit.core.codec import decode_record
 from grit.core.events import Event
 from grit.core.ids import EventId
 from grit.view import keys
 from grit.view.database import Database
-from grit.view.rows import get_event, get_meta, scan, unseal
+from grit.view.rows import decode_event, get_event, get_meta, scan, unseal
 
 EVENTS_MAX: Final = 10_000
 RECORD_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -63,7 +62,7 @@ def arrivals(
         seen: list[EventId] = []
         record_bytes = 0
         for key, value in scan(txn, keys.EVENT, keys.EVENT + keys.u64(since.next_seq)):
-            event = decode_record(unseal(value))
+            event = decode_event(unseal(value))
             order = keys.event_order(event)
             if txn.get(order) is None:
                 held[order] = key[1:]

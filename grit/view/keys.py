@@ -58,6 +58,7 @@ DELETED_OPEN: Final = 2
 DELETED_CLOSED: Final = 3
 STATES: Final = (OPEN, CLOSED, DELETED_OPEN, DELETED_CLOSED)
 
+SEQ_BYTES: Final = 8
 ID_BYTES: Final = 16
 SUFFIX_BYTES: Final = 8 + ID_BYTES
 """Order and issue id: what follows the state in an index key."""

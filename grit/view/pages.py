@@ -16,7 +16,7 @@ from grit.core.query import Facts, Query, Term, row_matches, sort_key, wants_del
 from grit.view import keys
 from grit.view.database import Txn
 from grit.view.rows import get_count, get_row, scan
-from grit.view.search import Texts, ids_with, stale_texts
+from grit.view.search import Stale, ids_with, stale_issues
 
 _PARENT_CHARS_MAX: Final = 32
 _DECODE_COST: Final = 4
@@ -46,7 +46,8 @@ class _Plan:
         self.sets: list[set[IssueId]] = []
         self.tests: list[Test] = []
         self.row_terms: list[Term] = []
-        self._stale: Texts | None = None
+        self._stale: Stale | None = None
+        self._query = query
         for term in query.terms:
             self._add(term)
 
@@ -77,7 +78,7 @@ class _Plan:
         """Return the issues that fulfil the term, if that is how to find out."""
         if term.kind in ("text", "phrase"):
             if self._stale is None:
-                self._stale = stale_texts(self.txn)
+                self._stale = stale_issues(self.txn, self._query.terms)
             return ids_with(self.txn, term, self._stale)
         if term.kind == "parent" and all(len(v) <= _PARENT_CHARS_MAX for v in term.values):
             head = keys.INDEX + keys.FIELD

@@ -208,6 +208,11 @@ class ViewReader:
             seq = txn.get(key) or txn.get(keys.HELD + key[1:])
             return None if seq is None else get_event(txn, seq[:8])
 
+    def event_at(self, seq: bytes) -> Event | None:
+        """Return the event with that sequence number, or None when there is none."""
+        with self._database.reading() as txn:
+            return get_event(txn, seq) if txn.get(keys.EVENT + seq) is not None else None
+
     def standing(self, places: Sequence[bytes]) -> tuple[int, list[bool]]:
         """Return how many events the view holds, and whether it holds those at the places.
 
@@ -324,8 +329,8 @@ class ViewReader:
 
         return streams.latest_events(self._database)
 
-    def all_events(self) -> Iterator[tuple[Event, bytes]]:
-        """Yield every event with its record, by (ts_unix_ms, actor_id, event_id)."""
+    def all_events(self) -> Iterator[Event]:
+        """Yield every event by (ts_unix_ms, actor_id, event_id)."""
         from grit.view import streams
 
         return streams.all_events(self._database)

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, cast
 from zlib import crc32
 
-from grit.core.codec import decode_record, pack, unpack
+from grit.core.codec import RECORD_HEAD, decode_record, encode_record, pack, unpack
 from grit.core.errors import InvalidEvent
 from grit.core.events import Event, Value
 from grit.core.ids import ActorId, EventId
 from grit.core.issue import Dependency, Summary
+from grit.core.limits import BATCH_BYTES_MAX
+from grit.core.long_text import Long
 from grit.view import keys
 from grit.view.database import Txn
 from grit.view.trust import ViewDoubt
@@ -114,19 +116,46 @@ def get_row(txn: Txn, issue_id: bytes) -> Row | None:
 
 def get_event(txn: Txn, seq: bytes) -> Event:
     """Return the event with that sequence number (as stored in ORDER rows)."""
-    return decode_record(get_record(txn, seq))
+    return decode_event(get_event_row(txn, seq))
 
 
-def get_record(txn: Txn, seq: bytes) -> bytes:
-    """Return the stored record with that sequence number."""
+def get_event_row(txn: Txn, seq: bytes) -> bytes:
+    """Return the row of the event with that sequence number."""
     value = txn.get(keys.EVENT + seq)
     if value is None:
         raise ViewDoubt("damaged", "an event is missing from the view")
     return unseal(value)
 
 
+def decode_event(row: bytes) -> Event:
+    """Return the event of a row: a record as the log has it, or one without its long texts."""
+    if row.startswith(RECORD_HEAD):
+        return decode_record(row)
+    from grit.view.long_rows import decode_row  # few logs have any
+
+    return decode_row(row)
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the row of an event that was read from one."""
+    if not any(isinstance(value, Long) for value in event.payload):
+        return encode_record(event)
+    from grit.view.long_rows import encode_row
+
+    return encode_row(event)
+
+
+def all_of(txn: Txn, issue_id: bytes) -> Iterator[Event]:
+    """Yield the events of an issue in their order, with the texts that their rows hold."""
+    for _, seq in scan(txn, keys.ORDER + issue_id):
+        yield get_event(txn, seq)
+
+
 class IssueEvents:
-    """The events of an issue in their order, read anew each time one goes through them."""
+    """The events of an issue in their order, read anew each time one goes through them.
+
+    Beyond BATCH_BYTES_MAX of rows, texts come as beginnings: all are held by who folds them.
+    """
 
     __slots__ = ("_issue_id", "_txn")
 
@@ -137,8 +166,16 @@ class IssueEvents:
 
     def __iter__(self) -> Iterator[Event]:
         """Yield each event."""
+        size = 0
         for _, seq in scan(self._txn, keys.ORDER + self._issue_id):
-            yield get_event(self._txn, seq)
+            row = get_event_row(self._txn, seq)
+            size += len(row)
+            event = decode_event(row)
+            if size > BATCH_BYTES_MAX:
+                from grit.view.long_rows import spared  # few issues have so many
+
+                event = spared(event, seq)
+            yield event
 
 
 def encode_person(person: Person) -> bytes:

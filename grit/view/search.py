@@ -4,8 +4,9 @@ A write only notes that an issue's words are stale; a search files what is stale
 the writers' lock at once, and otherwise reads those issues themselves.
 """
 
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from grit.core.errors import IoFailed
 from grit.core.events import (
@@ -20,22 +21,33 @@ from grit.core.events import (
 from grit.core.fold import fold
 from grit.core.ids import IssueId
 from grit.core.issue import Issue
+from grit.core.limits import BATCH_BYTES_MAX, TEXTS_SEARCHED_BYTES
+from grit.core.long_text import Long, Text, beginning, utf8_bytes
 from grit.core.progress import ProgressReporter
-from grit.core.query import Term, texts_match
-from grit.core.text import tokens
+from grit.core.query import Term, texts_meet
+from grit.core.text import searched, tokens
 from grit.view import keys
 from grit.view.database import Database, Txn
-from grit.view.rows import IssueEvents, scan
+from grit.view.rows import IssueEvents, all_of, scan
 
 _BATCH_ISSUES: Final = 2_000
 _REPLACING: Final = frozenset((ISSUE_UPDATED, COMMENT_EDITED, COMMENT_REDACTED, TIME_OVERRULED))
 
-Texts = dict[IssueId, list[str]]
+
+class Stale(NamedTuple):
+    """The issues whose words are not indexed yet, and those of them that fulfil each term."""
+
+    issue_ids: set[IssueId]
+    by_term: dict[Term, set[IssueId]]
 
 
-def shown_texts(issue: Issue) -> list[str]:
-    """Return the texts of an issue that are shown, and so are searched."""
-    return [issue.summary.title, issue.body, *(comment.body for comment in issue.comments)]
+def shown_texts(issue: Issue | None) -> Iterator[Text]:
+    """Yield the texts of an issue that are shown, and so are searched."""
+    if issue is not None:
+        yield issue.summary.title
+        yield issue.body
+        for comment in issue.comments:
+            yield comment.body
 
 
 def file_words(database: Database, progress: ProgressReporter) -> None:
@@ -55,71 +67,80 @@ def file_words(database: Database, progress: ProgressReporter) -> None:
 
 
 def _file_batch(txn: Txn) -> int:
-    """Index some stale issues; return how many."""
-    stale = [key[1:] for key, _ in islice(scan(txn, keys.STALE), _BATCH_ISSUES)]
-    added: list[tuple[bytes, bytes]] = []
-    for issue_id in stale:
-        events = list(IssueEvents(txn, issue_id))
-        issue = fold(events)
-        known = set() if issue is None else set().union(*map(tokens, shown_texts(issue)))
-        added += [(keys.word_key(word, issue_id), b"") for word in known]
-        creations = sum(event.tag == ISSUE_CREATED for event in events)
-        if creations > 1 or not _REPLACING.isdisjoint([event.tag for event in events]):
-            for word in _words_ever(events) - known:
-                txn.delete(keys.word_key(word, issue_id))
-    added.sort()
-    txn.cursor().putmulti(added)
-    for issue_id in stale:
-        txn.delete(keys.STALE + issue_id)
-    return len(stale)
+    """Index some stale issues, a bounded count and a bounded size; return how many."""
+    size = count = 0
+    for key, _ in list(islice(scan(txn, keys.STALE), _BATCH_ISSUES)):
+        size += _file_issue(txn, IssueId(key[1:]))
+        txn.delete(key)
+        count += 1
+        if size > BATCH_BYTES_MAX:
+            break
+    return count
 
 
-def _words_ever(events: list[Event]) -> set[str]:
-    """Return the words of every text that these events ever showed."""
-    found: set[str] = set()
-    for event in events:
-        if event.tag in (ISSUE_CREATED, ISSUE_UPDATED):
-            texts = event.payload[:2]
-        elif event.tag in (COMMENT_ADDED, COMMENT_EDITED):
-            texts = event.payload[-1:]
-        else:
-            continue
-        for text in texts:
-            if isinstance(text, str):
-                found |= tokens(text)
-    return found
+def _file_issue(txn: Txn, issue_id: IssueId) -> int:
+    """Index the words of an issue as they are; return the bytes of its texts."""
+    events = list(IssueEvents(txn, issue_id))
+    size = sum([utf8_bytes(beginning(text)) for event in events for text in _texts_of(event)])
+    tags = [event.tag for event in events]
+    replaced = tags.count(ISSUE_CREATED) > 1 or not _REPLACING.isdisjoint(tags)
+    if replaced or size > TEXTS_SEARCHED_BYTES:
+        for event in all_of(txn, issue_id):
+            for text in _texts_of(event):
+                for word in tokens(beginning(text)):
+                    txn.delete(keys.word_key(word, issue_id))
+    for text in searched(shown_texts(fold(events))):
+        words = sorted(keys.word_key(word, issue_id) for word in tokens(text))
+        txn.cursor().putmulti([(key, b"") for key in words])
+    return size
 
 
-def stale_texts(txn: Txn) -> Texts:
-    """Return the texts of the issues whose words are not indexed yet."""
-    texts: Texts = {}
+def _texts_of(event: Event) -> list[Text]:
+    """Return the texts that an event brings."""
+    if event.tag in (ISSUE_CREATED, ISSUE_UPDATED):
+        texts = event.payload[:2]
+    elif event.tag in (COMMENT_ADDED, COMMENT_EDITED):
+        texts = event.payload[-1:]
+    else:
+        return []
+    return [text for text in texts if isinstance(text, (str, Long))]
+
+
+def stale_issues(txn: Txn, terms: Iterable[Term]) -> Stale:
+    """Return what is not indexed yet, and what of it fulfils the text and phrase terms."""
+    plain = {_plain(term) for term in terms if term.kind in ("text", "phrase")}
+    stale = Stale(set(), {term: set() for term in plain})
     for key, _ in scan(txn, keys.STALE):
         issue_id = IssueId(key[1:])
         issue = fold(IssueEvents(txn, issue_id))
-        texts[issue_id] = [] if issue is None else shown_texts(issue)
-    return texts
+        stale.issue_ids.add(issue_id)
+        for term in texts_meet(plain, shown_texts(issue)):
+            stale.by_term[term].add(issue_id)
+    return stale
 
 
-def ids_with(txn: Txn, term: Term, stale: Texts) -> set[IssueId]:
+def _plain(term: Term) -> Term:
+    return term._replace(negated=False)
+
+
+def ids_with(txn: Txn, term: Term, stale: Stale) -> set[IssueId]:
     """Return the issues that fulfil a `text` or `phrase` term, before its negation is applied."""
-    plain = term._replace(negated=False)
+    plain = _plain(term)
     if term.kind == "text":
-        found = _ids_of(txn, keys.WORD + term.values[0].encode()) - stale.keys()
+        found = _ids_of(txn, keys.WORD + term.values[0].encode())
     else:
         found = _ids_of_phrase(txn, plain, stale)
-    found.update(issue_id for issue_id, texts in stale.items() if texts_match((plain,), texts))
-    return found
+    return (found - stale.issue_ids) | stale.by_term[plain]
 
 
-def _ids_of_phrase(txn: Txn, term: Term, stale: Texts) -> set[IssueId]:
+def _ids_of_phrase(txn: Txn, term: Term, stale: Stale) -> set[IssueId]:
     candidates: set[IssueId] | None = None
     for word in set(term.values):
         ids = _ids_of(txn, keys.WORD + word.encode() + b"\0")
         candidates = ids if candidates is None else candidates & ids
     found: set[IssueId] = set()
-    for issue_id in (candidates or set()) - stale.keys():
-        issue = fold(IssueEvents(txn, issue_id))
-        if issue is not None and texts_match((term,), shown_texts(issue)):
+    for issue_id in (candidates or set()) - stale.issue_ids:
+        if texts_meet((term,), shown_texts(fold(IssueEvents(txn, issue_id)))):
             found.add(issue_id)
     return found
 

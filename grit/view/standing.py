@@ -8,15 +8,13 @@ confirmed has a DOUBT row, by which it is found again when its key is announced.
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple, Protocol
 
-from grit.core.codec import encode_record
 from grit.core.events import Event
 from grit.core.ids import ActorId, EventId
 from grit.core.limits import SIGNATURE_BYTES
 from grit.view import keys
 from grit.view.database import Txn
-from grit.view.rows import get_event, scan, seal
+from grit.view.rows import encode_event, get_event, scan, seal
 
-_SEQ_BYTES: Final = 8
 _PLACE_BYTES: Final = 24
 _STATUS_BYTE: Final = {"invalid": b"i", "unknown_key": b"u"}
 _UNSURE: Final = tuple(_STATUS_BYTE)
@@ -82,7 +80,7 @@ class Standing:
     def find(self, key: bytes) -> bytes | None:
         """Return the sequence number of the held event with that ORDER key, or None."""
         value = self._txn.get(keys.HELD + key[1:])
-        return None if value is None else value[:_SEQ_BYTES]
+        return None if value is None else value[: keys.SEQ_BYTES]
 
     def admit(self, key: bytes, event: Event, seq: bytes) -> bool:
         """Return whether a new event counts; if not, keep it aside."""
@@ -135,7 +133,7 @@ class Standing:
                     key=lambda copy: (not self._judge.valid(copy), copy.sig or b""),
                 )
                 if best.sig != event.sig:
-                    self._txn.put(keys.EVENT + seq, seal(encode_record(best)))
+                    self._txn.put(keys.EVENT + seq, seal(encode_event(best)))
                     self.improved.append(best)
                 if self.looks:
                     self._look_again(order_key, best)
@@ -189,7 +187,7 @@ def _decode(value: bytes) -> _Doubt:
 def held_events(txn: Txn, issue_id: bytes = b"") -> Iterator[tuple[bytes, Event, str]]:
     """Yield place, event and reason of what is held back, of one issue or of all."""
     for key, value in scan(txn, keys.HELD + issue_id):
-        yield key[1:], get_event(txn, value[:_SEQ_BYTES]), value[_SEQ_BYTES:].decode()
+        yield key[1:], get_event(txn, value[: keys.SEQ_BYTES]), value[keys.SEQ_BYTES :].decode()
 
 
 def wrong_signatures(txn: Txn) -> list[EventId]:

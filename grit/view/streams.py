@@ -5,22 +5,24 @@ from heapq import heappop, heappush, merge
 from itertools import islice
 from typing import Final, NamedTuple, cast
 
-from grit.core.codec import decode_record, unpack
+from grit.core.codec import unpack
 from grit.core.errors import InvalidEvent
 from grit.core.events import Event
 from grit.core.ids import IssueId
 from grit.core.issue import Summary
+from grit.core.limits import BATCH_BYTES_MAX
 from grit.view import asides, keys
 from grit.view.database import Database, Txn
-from grit.view.rows import decode_row, get_meta, get_record, scan, unseal
+from grit.view.rows import decode_event, decode_row, get_event_row, get_meta, scan, unseal
 from grit.view.trust import ViewDoubt
 
 _PORTION: Final = 500
+_LATEST_PORTION: Final = 50
 
 Item = tuple[bytes, bytes]
-_Waiting = list[tuple[tuple[int, bytes], Iterator[Event], Event, int]]
-"""A heap of issues by their newest event not yet given out, the newest first; and the negated time
-of the last update, before which no event of the issue comes."""
+_Waiting = list[tuple[tuple[int, bytes], Iterator[Item], bytes, int]]
+"""A heap of issues by their newest event not yet given out, the newest first; its sequence number,
+and the negated time of the last update, before which no event of the issue comes."""
 
 
 class JournalEntry(NamedTuple):
@@ -34,8 +36,8 @@ class Frozen(NamedTuple):
     """The whole view as of one moment; valid while its transaction is open."""
 
     head: str | None
-    records: Iterator[bytes]
-    """Every stored event, in the order in which they came."""
+    events: Iterator[bytes]
+    """The row of every event, in the order in which they came."""
     asides: frozenset[str]
     """The blobs in which something was set aside, ASIDES_MAX at most."""
 
@@ -64,9 +66,28 @@ def _portion(
         return list(islice(scan(txn, prefix, start, reverse=reverse), size))
 
 
-def _records(database: Database, places: Iterable[bytes]) -> list[bytes]:
+def _events(
+    database: Database, places: Iterable[bytes], portion: int = _PORTION
+) -> Iterator[Event]:
+    """Yield the events with these sequence numbers; few are held at once, in count and bytes."""
+    source = iter(places)
+    while wanted := list(islice(source, portion)):
+        while wanted:
+            rows = _first_rows(database, wanted)
+            del wanted[: len(rows)]
+            yield from map(decode_event, rows)
+
+
+def _first_rows(database: Database, places: Iterable[bytes]) -> list[bytes]:
+    rows: list[bytes] = []
+    size = 0
     with database.reading() as txn:
-        return [get_record(txn, place) for place in places]
+        for place in places:
+            rows.append(get_event_row(txn, place))
+            size += len(rows[-1])
+            if size >= BATCH_BYTES_MAX:
+                break
+    return rows
 
 
 def all_rows(database: Database) -> Iterator[Summary]:
@@ -76,8 +97,8 @@ def all_rows(database: Database) -> Iterator[Summary]:
             yield decode_row(value).summary
 
 
-def all_events(database: Database) -> Iterator[tuple[Event, bytes]]:
-    """Yield every event with its record, by (ts_unix_ms, actor_id, event_id).
+def all_events(database: Database) -> Iterator[Event]:
+    """Yield every event, by (ts_unix_ms, actor_id, event_id).
 
     Those that do not count are among them. Holds 64 bytes of each event in memory.
     """
@@ -88,18 +109,15 @@ def all_events(database: Database) -> Iterator[tuple[Event, bytes]]:
         for key, value in items
     ]
     places.sort()
-    for start in range(0, len(places), _PORTION):
-        portion = places[start : start + _PORTION]
-        for record in _records(database, [place[-8:] for place in portion]):
-            yield decode_record(record), record
+    return _events(database, (place[-8:] for place in places))
 
 
 def held(database: Database) -> Iterator[tuple[Event, str]]:
     """Yield every event that does not count, and why."""
     for items in portions(database, keys.HELD):
-        records = _records(database, [value[:8] for _, value in items])
-        for record, (_, value) in zip(records, items, strict=True):
-            yield decode_record(record), value[8:].decode()
+        events = _events(database, [value[:8] for _, value in items])
+        for event, (_, value) in zip(events, items, strict=True):
+            yield event, value[8:].decode()
 
 
 def latest_events(database: Database) -> Iterator[Event]:
@@ -108,6 +126,11 @@ def latest_events(database: Database) -> Iterator[Event]:
     None comes as newer than the last update of its issue (spec/projection.md, Times that do not
     count). Events whose issue has not arrived are left out, as are those of deleted issues.
     """
+    return _events(database, _latest(database), _LATEST_PORTION)
+
+
+def _latest(database: Database) -> Iterator[bytes]:
+    """Yield the sequence numbers of those events; their keys say the order."""
     waiting: _Waiting = []
     updates = (_updates(database, state) for state in (keys.OPEN, keys.CLOSED))
     for event_order, issue_id in merge(*updates):
@@ -126,26 +149,26 @@ def _updates(database: Database, state: int) -> Iterator[tuple[int, IssueId]]:
             yield -keys.updated_of(key[-24:-16]), IssueId(key[-16:])
 
 
-def _backwards(database: Database, issue_id: IssueId) -> Iterator[Event]:
-    """Yield the events of an issue, the last one first."""
+def _backwards(database: Database, issue_id: IssueId) -> Iterator[Item]:
+    """Yield the ORDER rows of an issue, the last one first."""
     for items in portions(database, keys.ORDER + issue_id, reverse=True, size=20):
-        for record in _records(database, [seq for _, seq in items]):
-            yield decode_record(record)
+        yield from items
 
 
-def _push(waiting: _Waiting, events: Iterator[Event], newest: int) -> None:
-    event = next(events, None)
-    if event is not None:
+def _push(waiting: _Waiting, rows: Iterator[Item], newest: int) -> None:
+    row = next(rows, None)
+    if row is not None:
+        key, seq = row
         # Inverted bytes make the order the exact reverse of the events' own.
-        inverted = bytes(255 - byte for byte in event.actor_id + event.event_id)
-        place = max(-event.ts_unix_ms, newest), inverted
-        heappush(waiting, (place, events, event, newest))
+        inverted = bytes(255 - byte for byte in key[25:])
+        place = max(-keys.number(key[17:25]), newest), inverted
+        heappush(waiting, (place, rows, seq, newest))
 
 
-def _take(waiting: _Waiting) -> Event:
-    _, events, event, newest = heappop(waiting)
-    _push(waiting, events, newest)
-    return event
+def _take(waiting: _Waiting) -> bytes:
+    _, rows, seq, newest = heappop(waiting)
+    _push(waiting, rows, newest)
+    return seq
 
 
 def frozen(txn: Txn) -> Frozen:

@@ -12,7 +12,7 @@ from zlib import crc32
 from grit.core.ids import parse_number
 from grit.files.private import Opened
 
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 """Version of all byte layouts of the view; another one is rebuilt."""
 
 Reason = Literal["absent", "schema", "changed", "damaged", "refused"]

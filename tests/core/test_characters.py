@@ -54,7 +54,7 @@ ALLOWED = {
     ("services/import_log.py", "isprintable"): "a ref that somebody types: nothing is judged by it",
 }
 CLASSES = {
-    ("core/escape.py", "[{_UNSAFE}{_JOINERS}]|[^\\w\\x00-\\x7f]{{{MARKS_MAX + 1}}}"): (
+    ("core/escape.py", "[{_JOINERS}]|[^\\w\\x00-\\x7f]{{{MARKS_MAX + 1}}}"): (
         "marks are no word characters in any version; what it finds is looked at again"
     ),
     ("core/text.py", "(\\w{1,64})\\w*"): "ASCII",

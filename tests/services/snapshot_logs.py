@@ -127,7 +127,7 @@ def contents(patient: Patient) -> tuple[list[bytes], list[str]]:
     """Return what an honest snapshot holds: records, and blobs with something set aside."""
     workspace = patient.workspace()
     with refresh.refresh(workspace).frozen() as view:
-        found = list(view.records), sorted(view.asides)
+        found = list(view.events), sorted(view.asides)
     workspace.close()
     return found
 

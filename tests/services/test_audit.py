@@ -24,7 +24,7 @@ def patient(git_repository: Path) -> Patient:
 def _creation(patient: Patient) -> Event:
     workspace = patient.workspace()
     try:
-        events = [one for one, _ in refresh(workspace).all_events()]
+        events = list(refresh(workspace).all_events())
     finally:
         workspace.close()
     return next(one for one in events if one.tag == kinds.ISSUE_CREATED)

@@ -189,7 +189,7 @@ def test_a_json_import_sets_the_future_aside_unless_it_is_overruled(
     def load(name: str) -> tuple[list[int], object]:
         subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True, timeout=30)
         other = Clone(tmp_path / name)
-        shapes = [event_json(e) for e, _ in refresh(clone.workspace).all_events()]
+        shapes = [event_json(e) for e in refresh(clone.workspace).all_events()]
         found = import_json(other.workspace, io.BytesIO(json.dumps({"events": shapes}).encode()))
         assert all("ahead of this machine's clock" in one.reason for one in found.refusals)
         again = import_json(clone.workspace, io.BytesIO(json.dumps({"events": shapes}).encode()))
@@ -234,7 +234,7 @@ def test_a_beads_issue_that_was_frozen_by_an_older_import_is_imported_again(
 def test_the_json_of_what_overrules_names_the_events(clone: Clone) -> None:
     """The events of a healed issue carry the TimeOverruled by its name, ids in hex."""
     clone.write(lambda one: issues.comment(one, ISSUE.hex(), "x"))
-    shapes = [event_json(e) for e, _ in refresh(clone.workspace).all_events()]
+    shapes = [event_json(e) for e in refresh(clone.workspace).all_events()]
     named = [str(shape["kind"]) for shape in shapes if "TimeOverruled" in str(shape["kind"])]
     (told,) = [re.findall(r"'([0-9a-f]{64})'", one) for one in named]
     assert len(told) == 8 and told == sorted(told)

@@ -11,7 +11,7 @@ import pytest
 
 from grit.core import codec, limits
 from grit.core import events as kinds
-from grit.core.codec import encode_chunk
+from grit.core.codec import encode_chunk, encode_record
 from grit.core.errors import Conflict, InvalidArgs, NotFound
 from grit.git import leftovers
 from grit.git.blob import Blob
@@ -296,7 +296,7 @@ def test_a_view_that_lost_something_makes_no_snapshot(patient: Patient) -> None:
     fill(patient)
     workspace = patient.workspace()
     head = workspace.wal.head()
-    records = list(refresh.refresh(workspace).all_events())
+    records = [(one, encode_record(one)) for one in refresh.refresh(workspace).all_events()]
     with rebuilding(workspace.database, force=True) as writer:
         writer.apply(records[:-1], head)
     with pytest.raises(Conflict):

@@ -113,7 +113,7 @@ def check(folder: Path) -> list[Event]:
     )
     assert done.returncode == 0, done.stderr
     assert not list(folder.glob(".git/refs/grit/*.lock"))
-    return [event for event, _ in shown]
+    return shown
 
 
 def titles(events: list[Event]) -> list[str]:

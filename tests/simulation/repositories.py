@@ -125,7 +125,7 @@ class Repositories:
     def imported(self, clone: Clone) -> None:
         with clone.opened() as workspace:
             known: dict[IssueId, list[int]] = {}
-            for event, _ in refresh(workspace).all_events():
+            for event in refresh(workspace).all_events():
                 known.setdefault(event.issue_id, []).append(event.ts_unix_ms)
             events = foreign(str(self.pick.getrandbits(64)), self.now_ms, known)
             written = store(workspace, events, "import", signer(workspace))

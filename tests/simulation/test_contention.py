@@ -33,5 +33,5 @@ def test_pushes_at_once_are_counted(tmp_path: Path) -> None:
     with look.opened() as workspace:
         from grit.services.refresh import refresh
 
-        comments = [event for event, _ in refresh(workspace).all_events() if event.tag == 3]
+        comments = [event for event in refresh(workspace).all_events() if event.tag == 3]
     assert len(comments) == taken

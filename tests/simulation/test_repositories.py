@@ -65,7 +65,7 @@ def _double_a_chunk(world: Repositories) -> None:
     from grit.services.refresh import refresh
 
     with world.clones[0].opened() as workspace:
-        events = [event for event, _ in refresh(workspace).all_events()]
+        events = list(refresh(workspace).all_events())
         workspace.wal.append(
             [encode_chunk(events[::-1])],
             old=workspace.wal.head(),

@@ -27,7 +27,7 @@ def answer(database: Database) -> str:
         list(reader.page(query, limit=None).rows)
         for query in (Query(), Query((Term("label", ("bug",)),)), Query((Term("text", ("cra",)),)))
     ]
-    events = [event.event_id.hex() for event, _ in reader.all_events()]
+    events = [event.event_id.hex() for event in reader.all_events()]
     return repr((reader.head(), rows, pages, events))
 
 

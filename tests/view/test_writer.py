@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from grit.core.codec import Problem, decode_record, seal
+from grit.core.codec import Problem, seal
 from grit.core.events import Draft, Event
 from grit.core.ids import ActorId, IssueId
 from grit.core.query import Query, Term
@@ -75,8 +75,7 @@ def test_fault_15_the_best_copy_of_an_event_stays(database: Database) -> None:
             writer.apply((), None)
         apply(database, *batches)
         found = list(ViewReader(database).all_events())
-        assert [event for event, _ in found] == [good]
-        assert decode_record(found[0][1]) == good
+        assert found == [good]
 
 
 def test_regression_3_the_same_event_twice_is_one(database: Database) -> None:

@@ -1,0 +1,405 @@
+"""Texts of megabytes cost bounded memory, little space in the view, and reach readers whole.
+
+Every event here is valid, so it counts, and is shown whole to whoever asks for all of it.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from grit.core import codec, limits
+from grit.core import events as kinds
+from grit.core.codec import RECORD_HEAD
+from grit.core.events import Event
+from grit.core.ids import IssueId
+from grit.core.long_text import Long, beginning
+from grit.core.text import searched
+from grit.core.walk import find_event
+from grit.git.repository import discover
+from grit.services.refresh import refresh
+from grit.services.workspace import Ports, Workspace
+from grit.view import keys
+from grit.view.rows import scan
+from tests.hostile.plumbing import (
+    GRIT,
+    ISSUE,
+    NOW_MS,
+    comment,
+    event,
+    fresh_repository,
+    git,
+    push_chunks,
+    run,
+)
+
+MEMORY_MB = 200
+PROBE = """
+import resource, sys, threading, time
+peak = 0
+def watch():
+    global peak
+    while True:
+        with open("/proc/self/status") as status:
+            peak = max(peak, *(int(line.split()[1]) for line in status if "RssAnon" in line))
+        time.sleep(0.002)
+threading.Thread(target=watch, daemon=True).start()
+from grit.cli.main import run
+status = run(sys.argv[1:])
+children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(status, peak // 1024, children // 1024, file=sys.stderr)
+"""
+CREATED = event(kinds.ISSUE_CREATED, "Still here", "", ())
+FULL = limits.TEXT_BYTES_MAX
+FEW = 40
+"""Events of 4 MiB: held at once they would take more than twice what is allowed."""
+
+
+def _issue(number: int) -> IssueId:
+    return IssueId(number.to_bytes(16, "big"))
+
+
+def _body(number: int, *, of: int) -> Event:
+    text = f"{number} " + "a" * (of - 100)
+    return event(kinds.ISSUE_CREATED, f"Issue {number}", text, (), issue=_issue(number))
+
+
+SHAPES: dict[str, Callable[[], Iterator[bytes]]] = {
+    "comments of 4 MiB on one issue": lambda: (
+        codec.encode_chunk([comment(f"{n} " + "a" * (FULL - 100), n + 1)]) for n in range(FEW)
+    ),
+    "bodies in chunks of 12 MiB": lambda: (
+        codec.encode_chunk([_body(3 * n + k + 1, of=FULL) for k in range(3)])
+        for n in range(FEW // 3)
+    ),
+    "comments of 60 KB on one issue": lambda: (
+        codec.encode_chunk([comment(f"{n} {k} " + "b" * 60_000, 70 * n + k + 1) for k in range(68)])
+        for n in range(FEW)
+    ),
+    "events of a kind to come": lambda: (
+        codec.encode_chunk([event(999, f"{n} " + "c" * FULL)]) for n in range(FEW)
+    ),
+}
+ISSUE_WORDS = ISSUE.hex()
+READS = (
+    ("ls",),
+    ("show", ISSUE_WORDS),
+    ("show", ISSUE_WORDS, "--json"),
+    ("log", "--all", "--json"),
+    ("search", "aa"),
+    ("export", "--format", "json"),
+    ("doctor",),
+    ("rebuild",),
+)
+
+
+def anonymous_mb(folder: Path, *words: str) -> tuple[int, int]:
+    """Run grit; return its most memory, pages of the view left out, and that of its children."""
+    done = subprocess.run(
+        ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", PROBE, *words],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=300,
+    )
+    err = done.stderr.decode()
+    assert "Traceback" not in err, err[-2000:]
+    status, own, children = map(int, err.split("\n")[-2].split())
+    assert status == 0, err
+    return own, children
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_valid_events_are_bounded(tmp_path: Path, shape: str) -> None:
+    """Whatever is read of 160 MB of texts, and however, takes less than 200 MB of memory."""
+    folder = fresh_repository(tmp_path / "repository")
+    push_chunks(folder, [codec.encode_chunk([CREATED]), *SHAPES[shape]()])
+    for words in READS:
+        own, children = anonymous_mb(folder, *words)
+        assert own < MEMORY_MB, words
+        assert children < MEMORY_MB, words
+    size = sum(file.stat().st_size for file in (folder / ".git/grit/view").iterdir())
+    if "60 KB" not in shape:
+        assert size < FEW * 2 * limits.TEXT_KEPT_BYTES
+
+
+def _long(name: str, *, last: str = "") -> str:
+    """Return a text that is too long for the view, with a word of its own at its end."""
+    return f"{name}first " + "é" * limits.TEXT_KEPT_BYTES + f" {last or name + 'last'}\n"
+
+
+EDITED = comment("short", 2)
+TEXTS = {
+    "Body": event(kinds.ISSUE_CREATED, "Long", _long("body"), ("bug",)),
+    "Comment": comment(_long("comment"), 3),
+    "Edit": event(kinds.COMMENT_EDITED, EDITED.event_id, _long("edit"), ts=4),
+    "Context": event(
+        kinds.CONTEXT_UPDATED, "src/a.py", "python", (), _long("context"), bytes(32), ts=5
+    ),
+    "Unknown": event(4711, _long("unknown"), ("deep",), ts=6),
+}
+WORDS = {name: name.lower() + "last" for name in TEXTS}
+SHOWN = ("Body", "Comment", "Edit")
+
+
+def long_repository(folder: Path) -> Path:
+    """Return a repository with every kind of event that can be long."""
+    fresh_repository(folder)
+    push_chunks(folder, [codec.encode_chunk([*TEXTS.values(), EDITED])])
+    return folder
+
+
+def _unknown_hex() -> str:
+    return codec.pack(TEXTS["Unknown"].payload).hex()
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("show", ISSUE_WORDS, "--json"), SHOWN),
+        (("issue", "history", ISSUE_WORDS, "--json"), (*SHOWN, "Context", "Unknown")),
+        (("issue", "history", ISSUE_WORDS, "--jsonl"), (*SHOWN, "Context", "Unknown")),
+        (("show", ISSUE_WORDS, "--events", "--json"), (*SHOWN, "Context", "Unknown")),
+        (("log", "--all", "--json"), SHOWN),
+        (("log", "--all", "--jsonl"), SHOWN),
+        (("export", "--format", "json"), (*SHOWN, "Context", "Unknown")),
+        (("export", "--format", "md"), SHOWN),
+        (("export", "--format", "html"), SHOWN),
+        (("export", "--format", "csv"), ("Body",)),
+    ],
+)
+def test_whoever_asks_for_all_gets_all(
+    tmp_path: Path, words: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    """JSON and exports have every long text to its end; a document stays one."""
+    folder = long_repository(tmp_path / "repository")
+    done = run(folder, *words)
+    assert done.status == 0, done.err
+    for name in names:
+        wanted = _unknown_hex() if name == "Unknown" else WORDS[name]
+        assert wanted in done.out, name
+    if "--json" in words:
+        assert json.loads(done.out)["ok"] is True
+
+
+def test_an_export_goes_in_again_event_by_event(tmp_path: Path) -> None:
+    """The events of an export are those of the log, bit for bit, long or not."""
+    folder, other = long_repository(tmp_path / "one"), fresh_repository(tmp_path / "other")
+    exported = run(folder, "export", "--format", "json").out
+    (other / "export.json").write_text(exported)
+    assert run(other, "import", "json", "export.json").status == 0
+    again = run(other, "export", "--format", "json").out
+    assert json.loads(again)["events"][-6:] == json.loads(exported)["events"]
+
+
+def opened(folder: Path) -> Workspace:
+    """Return a repository opened for use."""
+    ports = Ports({}, lambda: NOW_MS, lambda count: b"\x07" * count)
+    return Workspace(discover(str(folder), {}), ports)
+
+
+def _rows(folder: Path) -> dict[bytes, bytes]:
+    """Return the rows of a view, with those of events in place of their sequence numbers."""
+    workspace = opened(folder)
+    try:
+        refresh(workspace)
+        with workspace.database.reading() as txn:
+            rows = dict(scan(txn, b""))
+    finally:
+        workspace.close()
+    events = {key[1:]: rows.pop(key) for key in list(rows) if key.startswith(keys.EVENT)}
+    del rows[keys.META]
+    return {
+        key: events[value] if key.startswith(keys.ORDER) else value for key, value in rows.items()
+    }
+
+
+def test_in_parts_or_at_once_the_view_is_the_same(tmp_path: Path) -> None:
+    """A view that took long events one by one is what a rebuild makes, byte by byte."""
+    folder = fresh_repository(tmp_path / "repository")
+    for one in (*TEXTS.values(), EDITED):
+        push_chunks(folder, [codec.encode_chunk([one])])
+        assert run(folder, "ls").status == 0
+    grown = _rows(folder)
+    assert run(folder, "rebuild").status == 0
+    assert _rows(folder) == grown
+    assert max(map(len, grown.values())) < limits.TEXT_KEPT_BYTES + 1_000
+
+
+def test_own_writes_keep_the_view_small_and_are_shown(tmp_path: Path) -> None:
+    """A long body of one's own is in the log, shown whole, and not copied into the view."""
+    folder = fresh_repository(tmp_path / "repository")
+    (folder / "body.txt").write_text(_long("own"))
+    made = run(folder, "new", "Mine", "--body-file", "body.txt", "--json")
+    issue = json.loads(made.out)["data"]["issue_id"]
+    shown = json.loads(run(folder, "show", issue, "--json").out)["data"]["issue"]
+    assert shown["body"].strip() == _long("own").strip()
+    assert max(map(len, _rows(folder).values())) < limits.TEXT_KEPT_BYTES + 1_000
+
+
+@pytest.mark.parametrize("words", [("issue", "update"), ("issue", "comment-edit")])
+def test_a_change_is_decided_on_the_whole_text(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """The same text changes nothing; one that differs after the beginning is a change."""
+    folder = long_repository(tmp_path / "repository")
+    named = () if words[-1] == "update" else ("2",)
+    old = _long("body" if words[-1] == "update" else "comment")
+    for text, count in ((old, 0), (old[:-2] + "X\n", 1)):
+        (folder / "text").write_text(text)
+        before = run(folder, "db", "stats", "--json").out
+        done = run(folder, *words, ISSUE_WORDS, *named, "--body-file", "text")
+        assert done.status == 0, done.err
+        counts = [
+            json.loads(one)["data"]["event_count"]
+            for one in (before, run(folder, "db", "stats", "--json").out)
+        ]
+        # The first write announces its actor, too.
+        assert (counts[1] > counts[0]) is bool(count)
+
+
+def test_the_editor_gets_the_whole_text(tmp_path: Path) -> None:
+    """What opens in the editor is all of the text: else saving it would cut it."""
+    folder = long_repository(tmp_path / "repository")
+    script = tmp_path / "editor"
+    script.write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/seen\n')
+    script.chmod(0o755)
+    terminal = "import pty, sys; pty.spawn(sys.argv[1:])"
+    for words, last in (
+        (("update", ISSUE_WORDS), "bodylast"),
+        (("comment-edit", ISSUE_WORDS, "2"), "commentlast"),
+    ):
+        subprocess.run(
+            [sys.executable, "-c", terminal, *GRIT, "issue", *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            env={**os.environ, "GIT_EDITOR": str(script)},
+        )
+        assert last in (tmp_path / "seen").read_text()
+
+
+def test_a_page_shows_the_beginning_and_says_so(tmp_path: Path) -> None:
+    """A page for people has the first 64 KiB of a text, and says how much there is."""
+    folder = long_repository(tmp_path / "repository")
+    done = run(folder, "show", ISSUE_WORDS)
+    assert done.status == 0, done.err
+    for name in SHOWN:
+        assert name.lower() + "first" in done.out
+        assert WORDS[name] not in done.out
+    size = len(_long("body").encode())
+    assert f"[the first 65,536 of {size:,} bytes; --json has all]" in done.out
+
+
+def test_a_page_has_bounds_in_count(tmp_path: Path) -> None:
+    """Of very many labels, fields, links and comments some are shown, and all are counted."""
+    folder = fresh_repository(tmp_path / "repository")
+    many = [CREATED]
+    for n in range(1_100):
+        at = 10 * n + 1
+        many += [
+            event(kinds.LABEL_ADDED, f"label{n:05}", ts=at),
+            event(kinds.ASSIGNEE_ADDED, f"user{n:05}", ts=at + 1),
+            event(kinds.FIELD_SET, f"key{n:05}", "v", ts=at + 2),
+            event(kinds.LINK_ADDED, f"https://example.org/{n}", None, ts=at + 3),
+            comment(f"comment{n:05}", at + 4),
+        ]
+    push_chunks(folder, [codec.encode_chunk(many)])
+    page = run(folder, "show", ISSUE_WORDS).out
+    for there, gone in (
+        *(("label00099", "label00100"), ("user00099", "user00100"), ("key00099", "key00100")),
+        *(("org/999", "org/1000"), ("comment00100", "comment00099")),
+    ):
+        assert there in page, there
+        assert gone not in page, gone
+    assert page.count("+1000") == 2
+    assert "and 1,000 more fields" in page
+    assert "not shown, but in --json: 100 older comments, 100 links" in page
+    assert "1,100 comments" in page
+    assert "#101\n" in page, "comments keep their numbers"
+    listed = run(folder, "ls").out
+    assert listed.count("+1000") == 2
+    assert len(listed) < 5_000
+    whole = json.loads(run(folder, "show", ISSUE_WORDS, "--json").out)["data"]["issue"]
+    assert [len(whole[name]) for name in ("labels", "fields", "links", "comments")] == [1_100] * 4
+
+
+def test_the_search_knows_beginnings(tmp_path: Path) -> None:
+    """A word is found in the first 64 KiB of each text, filed or not, and forgotten with it."""
+    folder = long_repository(tmp_path / "repository")
+    for _ in ("files the words", "finds them filed"):
+        for name in SHOWN:
+            assert "Long" in run(folder, "search", name.lower() + "first").out
+            assert "Long" not in run(folder, "search", WORDS[name]).out
+    push_chunks(folder, [codec.encode_chunk([event(kinds.ISSUE_UPDATED, None, "other", ts=9)])])
+    assert "Long" not in run(folder, "search", "bodyfirst").out
+    assert "Long" in run(folder, "search", "commentfirst").out
+
+
+def test_the_search_knows_so_much_of_an_issue() -> None:
+    """No text is searched in part because of those before it, and 4 MiB in all."""
+    texts = ["x" * 200_000] * 100
+    found = list(searched(texts))
+    assert found == ["x" * limits.TEXT_KEPT_BYTES] * 64
+    assert [beginning("é" * 40_000)] == list(searched(["é" * 40_000])) == ["é" * 32_768]
+
+
+def test_an_event_is_found_where_another_holds_its_bytes() -> None:
+    """What looks like a record within another one is not taken for it."""
+    wanted = comment("wanted")
+    decoy = event(999, RECORD_HEAD + wanted.event_id + bytes(100))
+    broken = RECORD_HEAD + wanted.event_id
+    for chunk in (
+        codec.encode_chunk([decoy, wanted]),
+        broken + codec.encode_chunk([decoy, wanted]) + broken,
+    ):
+        assert find_event(chunk, wanted.event_id) == wanted
+    assert find_event(codec.encode_chunk([decoy]), wanted.event_id) is None
+    assert find_event(b"", wanted.event_id) is None
+
+
+def test_a_text_moves_with_its_log(tmp_path: Path) -> None:
+    """Places of texts outlive a repack, and a snapshot that they were read from and is gone."""
+    folder = long_repository(tmp_path / "repository")
+    whole = run(folder, "show", ISSUE_WORDS, "--json").out
+    git(folder, "repack", "-adq")
+    assert run(folder, "show", ISSUE_WORDS, "--json").out == whole
+    assert run(folder, "snapshot", "create").status == 0
+    assert run(folder, "rebuild", "--from-snapshot").status == 0
+    assert run(folder, "show", ISSUE_WORDS, "--json").out == whole
+    for ref in git(folder, "for-each-ref", "--format=%(refname)", "refs/grit/snapshots").split():
+        git(folder, "update-ref", "-d", ref)
+    git(folder, "-c", "gc.pruneExpire=now", "gc", "-q")
+    assert run(folder, "show", ISSUE_WORDS, "--json").out == whole
+
+
+def test_a_text_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    """Without the object the command fails with the event's id; lists still work."""
+    folder = long_repository(tmp_path / "repository")
+    assert run(folder, "ls").status == 0
+    oid = git(folder, "rev-parse", "refs/grit/wal^{tree}")
+    blobs = [line.split() for line in git(folder, "ls-tree", "-r", oid).split("\n") if line]
+    for _, kind, blob, _ in blobs:
+        assert kind == "blob"
+        (folder / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    assert "Long" in run(folder, "ls").out
+    done = run(folder, "show", ISSUE_WORDS, "--json")
+    assert done.status != 0
+    assert "bug in grit" not in done.err
+    assert "not in the log" in done.err + done.out or "missing" in done.err + done.out
+
+
+def test_no_text_is_taken_for_a_beginning() -> None:
+    """A long text is no str: no comparison, join or file takes its beginning for all of it."""
+    long = Long(CREATED.event_id, 1, "head", 100_000, bytes(20))
+    assert not isinstance(long, str)
+    with pytest.raises(TypeError):
+        json.dumps(long)
+    with pytest.raises(TypeError):
+        "".join([long])  # type: ignore[list-item]
+    assert hashlib.sha256(str(long).encode()).digest() == hashlib.sha256(b"head").digest()
