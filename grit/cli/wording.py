@@ -54,7 +54,7 @@ _WORDS: Final[dict[str, Callable[..., str]]] = {
     "DependencyAdded": lambda target, dep_type: f"added {dep_type} {_hex(target)}",
     "DependencyRemoved": lambda target, dep_type: f"removed {dep_type} {_hex(target)}",
     "ContextUpdated": lambda path, *_: f"described {path}",
-    "ProjectContextUpdated": lambda key, value: f"set context {key}",
+    "ProjectContextUpdated": lambda key, *_: f"set context {key}",
     "ActorAnnounced": lambda label, name, email, public_key: f"announced {label or name}",
     "FieldSet": lambda key, value: (
         f"cleared {key}" if value is None else f"set {key} to {_quoted(value)}"

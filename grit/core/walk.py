@@ -8,6 +8,7 @@ from typing import Final
 
 from grit.core import limits
 from grit.core.codec import (
+    HEADER_BYTES,
     NO_EVENT_ID,
     NOT_CANONICAL,
     NOT_EIGHT,
@@ -153,15 +154,22 @@ def decode_slowly(body: bytes, count: int) -> DecodedChunk:
 
 
 def find_event(chunk: bytes, event_id: EventId) -> Event | None:
-    """Return the event of that id that a chunk holds, checked; None without one."""
+    """Return the event of that id that a chunk holds, checked; None without one.
+
+    Record by record: what another event holds may look like one.
+    """
     mark = RECORD_HEAD + event_id
-    at = chunk.find(mark)
-    while at >= 0:
-        try:
-            raw = chunk[at : skip_item(chunk, at, limits.CBOR_ITEMS_MAX)[0]]
-            return check_record(unpack(raw), raw, hasher())
-        except InvalidEvent:
-            at = chunk.find(mark, at + 1)  # another event may hold what looks like one
+    try:
+        _, count, at = item_head(chunk, HEADER_BYTES)
+        budget = len(chunk)
+        for _ in range(count if chunk.find(mark) >= 0 else 0):
+            start = at
+            at, budget = skip_item(chunk, at, budget)
+            if chunk.startswith(mark, start):
+                raw = chunk[start:at]
+                return check_record(unpack(raw), raw, hasher())
+    except InvalidEvent:
+        return None
     return None
 
 

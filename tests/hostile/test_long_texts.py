@@ -142,10 +142,12 @@ TEXTS = {
     "Context": event(
         kinds.CONTEXT_UPDATED, "src/a.py", "python", (), _long("context"), bytes(32), ts=5
     ),
+    "Project": event(kinds.PROJECT_CONTEXT_UPDATED, "key", _long("project"), ts=5),
     "Unknown": event(4711, _long("unknown"), ("deep",), ts=6),
 }
 WORDS = {name: name.lower() + "last" for name in TEXTS}
 SHOWN = ("Body", "Comment", "Edit")
+ALL = tuple(TEXTS)
 
 
 def long_repository(folder: Path) -> Path:
@@ -163,12 +165,12 @@ def _unknown_hex() -> str:
     ("words", "names"),
     [
         (("show", ISSUE_WORDS, "--json"), SHOWN),
-        (("issue", "history", ISSUE_WORDS, "--json"), (*SHOWN, "Context", "Unknown")),
-        (("issue", "history", ISSUE_WORDS, "--jsonl"), (*SHOWN, "Context", "Unknown")),
-        (("show", ISSUE_WORDS, "--events", "--json"), (*SHOWN, "Context", "Unknown")),
+        (("issue", "history", ISSUE_WORDS, "--json"), ALL),
+        (("issue", "history", ISSUE_WORDS, "--jsonl"), ALL),
+        (("show", ISSUE_WORDS, "--events", "--json"), ALL),
         (("log", "--all", "--json"), SHOWN),
         (("log", "--all", "--jsonl"), SHOWN),
-        (("export", "--format", "json"), (*SHOWN, "Context", "Unknown")),
+        (("export", "--format", "json"), ALL),
         (("export", "--format", "md"), SHOWN),
         (("export", "--format", "html"), SHOWN),
         (("export", "--format", "csv"), ("Body",)),
@@ -195,7 +197,7 @@ def test_an_export_goes_in_again_event_by_event(tmp_path: Path) -> None:
     (other / "export.json").write_text(exported)
     assert run(other, "import", "json", "export.json").status == 0
     again = run(other, "export", "--format", "json").out
-    assert json.loads(again)["events"][-6:] == json.loads(exported)["events"]
+    assert json.loads(again)["events"][-7:] == json.loads(exported)["events"]
 
 
 def opened(folder: Path) -> Workspace:
@@ -289,6 +291,7 @@ def test_a_page_shows_the_beginning_and_says_so(tmp_path: Path) -> None:
     folder = long_repository(tmp_path / "repository")
     done = run(folder, "show", ISSUE_WORDS)
     assert done.status == 0, done.err
+    assert run(folder, "issue", "history", ISSUE_WORDS).status == 0
     for name in SHOWN:
         assert name.lower() + "first" in done.out
         assert WORDS[name] not in done.out
@@ -352,15 +355,16 @@ def test_the_search_knows_so_much_of_an_issue() -> None:
 def test_an_event_is_found_where_another_holds_its_bytes() -> None:
     """What looks like a record within another one is not taken for it."""
     wanted = comment("wanted")
-    decoy = event(999, RECORD_HEAD + wanted.event_id + bytes(100))
-    broken = RECORD_HEAD + wanted.event_id
+    decoy = event(999, (RECORD_HEAD + wanted.event_id) * 100_000)
+    assert find_event(codec.encode_chunk([decoy, wanted]), wanted.event_id) == wanted
     for chunk in (
-        codec.encode_chunk([decoy, wanted]),
-        broken + codec.encode_chunk([decoy, wanted]) + broken,
+        codec.encode_chunk([decoy]),
+        codec.encode_chunk([decoy])[:-9],
+        codec.encode_chunk([wanted])[:-9],
+        RECORD_HEAD + wanted.event_id,
+        b"",
     ):
-        assert find_event(chunk, wanted.event_id) == wanted
-    assert find_event(codec.encode_chunk([decoy]), wanted.event_id) is None
-    assert find_event(b"", wanted.event_id) is None
+        assert find_event(chunk, wanted.event_id) is None
 
 
 def test_a_text_moves_with_its_log(tmp_path: Path) -> None:
