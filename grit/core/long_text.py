@@ -27,6 +27,17 @@ class Long:
         self.size = size
         self.place = place
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both are one text of one event, read as far from one place."""
+        return isinstance(other, Long) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        """Return what equal ones have in common."""
+        return hash(self._parts())
+
+    def _parts(self) -> tuple[EventId, int, str, int, bytes]:
+        return self.event_id, self.field, self.head, self.size, self.place
+
     def __str__(self) -> str:
         """Return the beginning."""
         return self.head

@@ -3,7 +3,6 @@
 Every event here is valid, so it counts, and is shown whole to whoever asks for all of it.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -15,12 +14,8 @@ import pytest
 
 from grit.core import codec, limits
 from grit.core import events as kinds
-from grit.core.codec import RECORD_HEAD
 from grit.core.events import Event
 from grit.core.ids import IssueId
-from grit.core.long_text import Long, beginning
-from grit.core.text import searched
-from grit.core.walk import find_event
 from grit.git.repository import discover
 from grit.services.refresh import refresh
 from grit.services.workspace import Ports, Workspace
@@ -344,29 +339,6 @@ def test_the_search_knows_beginnings(tmp_path: Path) -> None:
     assert "Long" in run(folder, "search", "commentfirst").out
 
 
-def test_the_search_knows_so_much_of_an_issue() -> None:
-    """No text is searched in part because of those before it, and 4 MiB in all."""
-    texts = ["x" * 200_000] * 100
-    found = list(searched(texts))
-    assert found == ["x" * limits.TEXT_KEPT_BYTES] * 64
-    assert [beginning("é" * 40_000)] == list(searched(["é" * 40_000])) == ["é" * 32_768]
-
-
-def test_an_event_is_found_where_another_holds_its_bytes() -> None:
-    """What looks like a record within another one is not taken for it."""
-    wanted = comment("wanted")
-    decoy = event(999, (RECORD_HEAD + wanted.event_id) * 100_000)
-    assert find_event(codec.encode_chunk([decoy, wanted]), wanted.event_id) == wanted
-    for chunk in (
-        codec.encode_chunk([decoy]),
-        codec.encode_chunk([decoy])[:-9],
-        codec.encode_chunk([wanted])[:-9],
-        RECORD_HEAD + wanted.event_id,
-        b"",
-    ):
-        assert find_event(chunk, wanted.event_id) is None
-
-
 def test_a_text_moves_with_its_log(tmp_path: Path) -> None:
     """Places of texts outlive a repack, and a snapshot that they were read from and is gone."""
     folder = long_repository(tmp_path / "repository")
@@ -396,14 +368,3 @@ def test_a_text_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     assert done.status != 0
     assert "bug in grit" not in done.err
     assert "not in the log" in done.err + done.out or "missing" in done.err + done.out
-
-
-def test_no_text_is_taken_for_a_beginning() -> None:
-    """A long text is no str: no comparison, join or file takes its beginning for all of it."""
-    long = Long(CREATED.event_id, 1, "head", 100_000, bytes(20))
-    assert not isinstance(long, str)
-    with pytest.raises(TypeError):
-        json.dumps(long)
-    with pytest.raises(TypeError):
-        "".join([long])  # type: ignore[list-item]
-    assert hashlib.sha256(str(long).encode()).digest() == hashlib.sha256(b"head").digest()
