@@ -125,3 +125,11 @@ def test_joiners_stay_only_where_they_join(text: str) -> None:
         if char in "\u200c\u200d":
             for beside in (shown[at - 1 : at], shown[at + 1 : at + 2]):
                 assert beside and not beside.isascii() and beside not in "\u200c\u200d"
+
+
+@given(hostile_text, st.booleans())
+@example("a\x1b[31m\n", True)
+@example("a\u202eb\t", False)
+def test_both_ways_of_writing_out_agree(text: str, multiline: bool) -> None:
+    """A text with a joiner is looked at character by character, and reads no different before."""
+    assert escape(text + "\u200d", multiline) == escape(text, multiline) + "\\u200d"
