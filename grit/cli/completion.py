@@ -33,7 +33,7 @@ def completion(run: Context, shell: str) -> None:
     """Print the completion script of a shell.
 
     bash: eval "$(grit completion bash)" in ~/.bashrc;
-    zsh: eval "$(grit completion zsh)" in ~/.zshrc;
+    zsh: eval "$(grit completion zsh)" in ~/.zshrc, after compinit;
     fish: grit completion fish > ~/.config/fish/completions/grit.fish
     """
     from grit.cli.shells import SCRIPTS

@@ -12,7 +12,7 @@ from grit.cli.main import LazyGroup
 from grit.cli.table import counted
 from grit.core.errors import InvalidArgs, NotFound
 from grit.core.escape import escape
-from grit.core.ids import ACTOR_CHARS_MIN, parse_number
+from grit.core.ids import ACTOR_CHARS_MIN, is_name, parse_number
 from grit.git import actors as files
 from grit.git.actors import ActorFile
 from grit.services import actors
@@ -145,7 +145,7 @@ def _actor_lines(rows: list[dict[str, object]]) -> list[str]:
         (
             "*" if row["current"] else "",
             str(row["actor_id"])[:chars],
-            escape(str(row["label"])),
+            escape(str(row["label"])) if is_name(str(row["label"])) else "-",
             "yes" if row["public_key"] else "no",
             "here" if row["here"] else "elsewhere",
             *((_trust_word(row),) if judged else ()),

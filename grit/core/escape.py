@@ -44,7 +44,7 @@ def _unsafe(multiline: bool = False) -> re.Pattern[str]:
 @functools.cache
 def _unseen() -> re.Pattern[str]:
     """What the eye does not see, or takes for a blank."""
-    return re.compile(rf"[{_UNSAFE}{_JOINERS}\ufe00-\ufe0f\u2800\s]+")
+    return re.compile(f"[{INVISIBLE}]+")
 
 
 def without_unseen(text: str) -> str:

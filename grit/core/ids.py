@@ -18,6 +18,8 @@ EventId = NewType("EventId", bytes)
 ACTOR_CHARS_MIN: Final = 8
 """Fewest hex digits of an actor's id that are shown."""
 _HEX: Final = frozenset("0123456789abcdef")
+_BLANKS: Final = "\ufffc\U0001d159"
+"""Symbols that are drawn as nothing."""
 _OCTAL: Final = frozenset("01234567")
 
 
@@ -50,8 +52,17 @@ def plain(text: str) -> str:
 
 def id_digits(text: str) -> str:
     """Return the digits of what may be an id or its beginning, else "" (spec/trust.md, Names)."""
-    digits = plain(text).removeprefix("#")
+    digits = _letters(plain(text)).removeprefix("#")
     return digits if len(digits) >= PREFIX_CHARS_MIN and _HEX.issuperset(digits) else ""
+
+
+def _letters(text: str) -> str:
+    """Return the text without marks, fillers and the like: on a digit few fonts draw them."""
+    if text.isascii():
+        return text
+    from grit.core.characters import category
+
+    return "".join(char for char in text if category(char)[0] not in "CMZ" and char not in _BLANKS)
 
 
 def is_name(text: str) -> bool:

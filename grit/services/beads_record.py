@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from grit.core.documents import NotJson, parse_json
+from grit.core.errors import InvalidArgs
 from grit.core.ids import parse_number
 from grit.core.limits import (
     LABEL_CHARS_MAX,
@@ -17,6 +18,8 @@ from grit.core.limits import (
 from grit.core.times import MINUTE_MS, parse_span
 
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
+TIMES_END_MS: Final = 4_102_444_800_000
+"""The year 2100: a time from then on is a slip of the source, whatever the clock says."""
 Json = dict[str, object]
 Note = Callable[[str, bool], None]
 """Takes a reason, and whether something of the source was left out."""
@@ -182,8 +185,15 @@ class _Source:
         ts_unix_ms = parse_ms(value)
         if ts_unix_ms is not None and ts_unix_ms <= self.latest_ms:
             return ts_unix_ms
+        if ts_unix_ms is not None and ts_unix_ms < TIMES_END_MS:
+            # Another clone, whose clock is right, uses it: two answers would double what they say.
+            raise InvalidArgs(
+                f"{key} of '{self.id}' is over a day ahead of this machine's clock; set the clock "
+                "right, or that time, and try again: nothing was imported",
+                key=key,
+            )
         if ts_unix_ms is not None:
-            self.note(f"{key} is over a day ahead of this machine's clock, and not used", False)
+            self.note(f"{key} lies beyond the year 2099, and is not used", False)
             return default or 0
         if known and (value or default is None):
             self.note(f"{key} is missing or no time", False)

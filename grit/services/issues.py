@@ -14,6 +14,7 @@ from grit.core.ids import (
     parse_hex,
     parse_number,
     parse_prefix,
+    plain,
     user_name,
 )
 from grit.core.issue import Dependency, Issue, Summary
@@ -53,14 +54,15 @@ def people(transaction: Transaction, names: Iterable[str]) -> list[str]:
 
 
 def _user(transaction: Transaction, name: str) -> str:
-    if name == ME:
+    if plain(name) == ME:
         return user_name(transaction.author.label, transaction.author.actor_id)
     if not id_digits(name):
         return name
-    from grit.services.who import Known, of_log, user_meant
+    from grit.services.who import Known, everybody, user_meant
 
     author = transaction.author
-    others = [one for one in of_log(transaction.reader) if one.actor_id != author.actor_id]
+    known = everybody(transaction.reader, transaction.here())
+    others = [one for one in known if one.actor_id != author.actor_id]
     return user_meant(name, [*others, Known(author.actor_id, author.label)])
 
 

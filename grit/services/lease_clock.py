@@ -31,16 +31,18 @@ def check_clock(now_ms: int) -> None:
 def by_own_clock(workspace: Workspace, locks: Sequence[LockRef]) -> list[LockRef]:
     """Return the lock refs with the ends of leases that were taken by a clock ahead of this one.
 
-    Such a lease counts for its own length from when this clone first saw it.
+    Such a lease counts for its own length from when this clone first saw it, also once its time has
+    come by this clock.
     """
+    if not locks:
+        return []
     now_ms = workspace.now_ms()
-    early = [lock.oid or "" for lock in locks if _is_early(lock, now_ms)]
+    noted = {oid for kind, oid in read_seen(workspace.repository) if kind == _EARLY}
+    early = {lock.oid for lock in locks if _is_early(lock, now_ms) or lock.oid in noted}
     if not early:
         return list(locks)
-    seen = _note(workspace, _EARLY, early, locks)
-    return [
-        _settled(lock, seen[lock.oid or ""]) if _is_early(lock, now_ms) else lock for lock in locks
-    ]
+    seen = _note(workspace, _EARLY, [oid or "" for oid in early], locks)
+    return [_settled(lock, seen[lock.oid or ""]) if lock.oid in early else lock for lock in locks]
 
 
 def old_since(workspace: Workspace, locks: Sequence[LockRef], old: Sequence[LockRef]) -> set[str]:
@@ -61,7 +63,8 @@ def _is_early(lock: LockRef, now_ms: int) -> bool:
 
 
 def _settled(lock: LockRef, seen_ms: int) -> LockRef:
-    assert lock.lease is not None
+    if lock.lease is None:
+        return lock
     length_ms = lock.lease.expires_unix_ms - lock.changed_ms
     return lock._replace(lease=lock.lease._replace(expires_unix_ms=seen_ms + length_ms))
 

@@ -55,8 +55,10 @@ def create(workspace: Workspace) -> Snapshot:
     Raises NotFound for an empty log, InvalidArgs in one that others read too, WalDamaged when the
     log has holes, Conflict when view and log disagree; IoFailed, Busy or GitFailed from the disk.
     """
+    from grit.services.lease_clock import check_clock
     from grit.services.refresh import refresh
 
+    check_clock(workspace.now_ms())  # a name that no clock reaches would stay for ever
     reader = refresh(workspace, to_write=True)
     if workspace.wal.dialect.shared:
         raise InvalidArgs("this log is shared with other programs, which know no snapshots")

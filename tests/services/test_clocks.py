@@ -12,6 +12,7 @@ import pytest
 
 from grit.core import events as kinds
 from grit.core.codec import seal
+from grit.core.errors import InvalidArgs
 from grit.core.events import Draft, Event
 from grit.core.ids import ActorId, IssueId
 from grit.core.limits import CLOCK_AHEAD_MS_MAX, TS_UNIX_MS_MAX
@@ -202,16 +203,41 @@ def test_a_json_import_sets_the_future_aside_unless_it_is_overruled(
     assert (refused, issue) == ([], refresh(clone.workspace).issue(ISSUE))
 
 
+def test_an_event_far_ahead_does_not_fork_its_actors_chain(git_repository: Path) -> None:
+    """The next events go on from the last one, not from that with the latest time."""
+    clone = Clone(git_repository)
+    for days in (0, 40, 0, 0, 0):
+        clone.now_ms = NOW_MS + days * DAY_MS
+        clone.write(lambda one: issues.create(one, IssueId(os.urandom(16)), "more"))
+    own = list(refresh(clone.workspace).all_events())
+    parents = [event.parent for event in own]
+    assert len({*parents}) == len(parents) == 6, "the announcement, and five issues"
+
+
 def test_a_beads_import_takes_no_time_from_the_future(git_repository: Path) -> None:
-    """A time over a day ahead is not used, and that is said."""
+    """A time that no clock has is not used; one ahead of this clock ends the import."""
     clone = Clone(git_repository)
     line = {"id": "b", "title": "t", "created_at": "2020-01-01T00:00:00Z", "assignee": "x"}
     line["updated_at"] = "9999-12-31T23:59:59.999Z"
     found = import_beads(clone.workspace, io.BytesIO(json.dumps(line).encode()))
     assert [one.reason for one in found.translation.findings] == [
-        "updated_at is over a day ahead of this machine's clock, and not used"
+        "updated_at lies beyond the year 2099, and is not used"
     ]
     assert max(event.ts_unix_ms for event in found.written.events) < NOW_MS
+
+
+def test_a_beads_import_by_a_clock_that_is_behind_stores_nothing(git_repository: Path) -> None:
+    """Else it would take other times than the other clones, and double what it imports."""
+    clone = Clone(git_repository)
+    comments = [{"id": 1, "author": "x", "text": "one", "created_at": "2023-11-10T00:00:00Z"}]
+    line = {"id": "b", "title": "t", "created_at": "2023-11-01T00:00:00Z", "comments": comments}
+    data = json.dumps(line).encode()
+    clone.now_ms = NOW_MS - 40 * 24 * 60 * 60 * 1000
+    with pytest.raises(InvalidArgs, match="set the clock right"):
+        import_beads(clone.workspace, io.BytesIO(data))
+    assert clone.workspace.wal.head() is None
+    clone.now_ms = NOW_MS
+    assert import_beads(clone.workspace, io.BytesIO(data)).written.events
 
 
 def test_a_beads_issue_that_was_frozen_by_an_older_import_is_imported_again(

@@ -69,6 +69,18 @@ def test_a_holder_whose_clock_is_ahead_stops_nobody_for_longer_than_its_lease(
     assert two.acquire("repo:x").fence == 4
 
 
+def test_a_lease_that_was_over_stays_so_when_its_time_comes(pair: tuple[Session, Session]) -> None:
+    """One taken by a clock 40 days ahead does not come back to life 40 days later."""
+    one, two = pair
+    one.now_ms += 40 * DAY_MS
+    one.acquire("repo:x", DAY_MS)
+    assert two.live() == ["repo:x"]
+    for days in (2, 20, 18):
+        tick(pair, days * DAY_MS)
+        assert two.live() == []
+    assert two.acquire("repo:x").fence == 2
+
+
 @pytest.mark.parametrize("days", [8, 40, 365_000])
 def test_a_clock_that_jumped_removes_no_live_lease(
     pair: tuple[Session, Session], days: int

@@ -40,6 +40,7 @@ SPELLINGS = {
     "an ideographic space": f"{ID[:12]}\u3000",
     "what is not seen": f"{ID[:4]}\u200b{ID[4:12]}\ufeff",
     "a direction mark": f"\u202a{ID[:12]}",
+    "marks and fillers": f"{ID[:8]}\U00013430\U0001d159\u2d7f\U0001107f\ufffc",
     "full width": "".join(chr(ord(char) + 0xFEE0) for char in ID[:12]),
 }
 UNKNOWN = ("f0" * 16, "f0f0f0f0", "F0F0F0F0", "f0f0\u200bf0f0", ID + "0", ID * 2)
