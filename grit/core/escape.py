@@ -37,8 +37,20 @@ def _odd() -> re.Pattern[str]:
 
 
 @functools.cache
-def _unsafe(multiline: bool = False) -> re.Pattern[str]:
-    return re.compile(f"(?![\n\t])[{_UNSAFE}]" if multiline else f"[{_UNSAFE}]")
+def _unsafe() -> re.Pattern[str]:
+    return re.compile(f"[{_UNSAFE}]")
+
+
+class _WrittenOut(dict[int, str]):
+    """How each character is shown by `str.translate`, found when it is first met."""
+
+    def __init__(self, kept: str) -> None:
+        super().__init__({ord(char): char for char in kept})
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = shown = char if _unsafe().match(char) is None else _visible(char)
+        return shown
 
 
 @functools.cache
@@ -63,6 +75,7 @@ def escape(text: str, multiline: bool = False) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
+    kept = "\n\t" if multiline else ""
     if multiline:
         text = text.replace("\r\n", "\n")
         plain = text.replace("\n", "").replace("\t", "")
@@ -72,10 +85,8 @@ def escape(text: str, multiline: bool = False) -> str:
         return text
     if _odd().search(plain) is None:
         # Controls and the like are written out one by one: most texts that hold any, hold no more.
-        if _unsafe().search(plain) is None:
-            return text
-        return _unsafe(multiline).sub(lambda found: _visible(found[0]), text)
-    return _escaped(text, "\n\t" if multiline else "")
+        return text if _unsafe().search(plain) is None else text.translate(_WrittenOut(kept))
+    return _escaped(text, kept)
 
 
 def _escaped(text: str, kept: str) -> str:

@@ -4,6 +4,8 @@ What is no record is walked over and never made; the walk is bounded by a budget
 the bytes claim, and what is set aside by its number (spec/encoding.md, Reading).
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from grit.core import limits
@@ -153,23 +155,32 @@ def decode_slowly(body: bytes, count: int) -> DecodedChunk:
     return DecodedChunk(records, problems.found())
 
 
-def find_event(chunk: bytes, event_id: EventId) -> Event | None:
-    """Return the event of that id that a chunk holds, checked; None without one.
+def records_of(chunk: bytes, at: int = HEADER_BYTES) -> Iterator[tuple[EventId, int, int]]:
+    """Yield the id that each record of a chunk claims, where it begins and where it ends.
 
-    Record by record: what another event holds may look like one.
+    What another event holds may look like a record, so all are walked. Ends where that cannot go
+    on; `at` is where the array of records begins.
     """
-    mark = RECORD_HEAD + event_id
-    try:
-        _, count, at = item_head(chunk, HEADER_BYTES)
+    with suppress(InvalidEvent):
+        _, count, at = item_head(chunk, at)
         budget = len(chunk)
-        for _ in range(count if chunk.find(mark) >= 0 else 0):
+        for _ in range(count):
             start = at
             at, budget = skip_item(chunk, at, budget)
-            if chunk.startswith(mark, start):
-                raw = chunk[start:at]
-                return check_record(unpack(raw), raw, hasher())
-    except InvalidEvent:
+            if chunk.startswith(RECORD_HEAD, start):
+                first = start + len(RECORD_HEAD)
+                yield EventId(chunk[first : first + limits.EVENT_ID_BYTES]), start, at
+
+
+def find_event(chunk: bytes, event_id: EventId, at: int = HEADER_BYTES) -> Event | None:
+    """Return the event of that id that a chunk holds, checked; None without one."""
+    if chunk.find(RECORD_HEAD + event_id) < 0:
         return None
+    for found, start, end in records_of(chunk, at):
+        if found == event_id:
+            raw = chunk[start:end]
+            with suppress(InvalidEvent):
+                return check_record(unpack(raw), raw, hasher())
     return None
 
 

@@ -3,6 +3,7 @@
 import os
 from typing import Final
 
+from grit.core.limits import BATCH_BYTES_MAX
 from grit.git.blob import Blob
 from grit.git.log_tree import walk_tree
 from grit.git.objects import commit_links, read_loose
@@ -32,6 +33,7 @@ def read_loose_tail(repository: Repository, head: str, old: str | None) -> list[
         trees.append(tree)
         oid = parents[0] if parents else None
     blobs: dict[str, Blob] = {}
+    size = 0
 
     def read_tree(oid: str) -> bytes | None:
         return _read(repository, oid, "tree")
@@ -45,6 +47,9 @@ def read_loose_tail(repository: Repository, head: str, old: str | None) -> list[
             data = _read(repository, entry.oid, "blob")
             if data is None:
                 return None
+            size += len(data)
+            if size > BATCH_BYTES_MAX:
+                return None  # git gives them one by one
             blobs[entry.oid] = Blob(entry.oid, data, None)
     return [*blobs.values()]
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from json import JSONEncoder
-from typing import TYPE_CHECKING, Final
+from os import SEEK_END
+from typing import IO, TYPE_CHECKING, Final
 
 from grit.core.codec import RECORD_HEAD, encode_record
 from grit.core.errors import WalDamaged
@@ -10,10 +11,9 @@ from grit.core.events import Event, Payload
 from grit.core.ids import EventId
 from grit.core.limits import CHUNK_BYTES_MAX, TEXT_KEPT_BYTES
 from grit.core.long_text import WHOLE_PAYLOAD, Long, Text, beginning
-from grit.core.walk import find_event
+from grit.core.walk import find_event, records_of
 from grit.git.catfile import CatFile
-from grit.view.keys import SEQ_BYTES
-from grit.view.long_rows import to_name, to_place
+from grit.view.long_rows import to_name, to_place, to_row
 from grit.view.reader import ViewReader
 from grit.view.rows import decode_event
 
@@ -32,12 +32,18 @@ class LongTexts:
         self._workspace = workspace
         self._objects = CatFile(workspace.repository)
         self._blobs: dict[bytes, bytes] = {}
+        self._read_before: set[bytes] = set()
+        self._spool: IO[bytes] | None = None
+        self._spooled: dict[EventId, tuple[int, int]] = {}
+        """Where the file has events of blobs that were read twice."""
         self._places: dict[EventId, bytes] | None = None
         """Where the log has its long events; once a blob was not where the view has it."""
 
     def close(self) -> None:
-        """End the git process that reads."""
+        """End the git process that reads, and give the file back."""
         self._objects.close()
+        if self._spool is not None:
+            self._spool.close()
 
     def text(self, text: Text) -> str:
         """Return a text whole; raise WalDamaged when the log lacks it."""
@@ -48,8 +54,11 @@ class LongTexts:
 
     def start(self, text: Text) -> str:
         """Return as much of a text as people are shown."""
-        if isinstance(text, Long) and text.size > len(text.head) and len(text.place) == SEQ_BYTES:
-            text = self._from_row(text) or text
+        key = to_row(text.place) if isinstance(text, Long) else None
+        if isinstance(text, Long) and key is not None:
+            event = ViewReader(self._workspace.database).event_at(key)
+            whole = event.payload[text.field] if event is not None else None
+            text = whole if isinstance(whole, (str, Long)) else text
         return beginning(text)
 
     def event(self, event: Event) -> Event:
@@ -84,26 +93,19 @@ class LongTexts:
     def _payload(self, long: Long) -> Payload:
         return self._find(long).payload
 
-    def _from_row(self, long: Long) -> Text | None:
-        event = ViewReader(self._workspace.database).event_at(long.place)
-        if event is None or event.event_id != long.event_id:
-            return None  # rebuilt meanwhile
-        text = event.payload[long.field]
-        return text if isinstance(text, (str, Long)) else None
-
     def _find(self, long: Long) -> Event:
-        if len(long.place) == SEQ_BYTES:
-            event = ViewReader(self._workspace.database).event_at(long.place)
-            if event is not None and event.event_id == long.event_id:
-                return event
+        key = to_row(long.place)
+        event = None
+        if key is not None:
+            event = ViewReader(self._workspace.database).event_at(key)
         else:
-            event = find_event(self._blob(long.place), long.event_id)
-            if event is not None:
-                return event
-        if self._places is None:
-            self._places = self._find_places()
-        place = self._places.get(long.event_id, b"")
-        event = find_event(self._blob(place), long.event_id) if place else None
+            event = self._read(long.place, long.event_id)
+        if event is None:
+            # The blob is gone, or the view was replaced by one that holds the event back.
+            if self._places is None:
+                self._places = self._find_places()
+            place = self._places.get(long.event_id)
+            event = self._read(place, long.event_id) if place else None
         if event is None:
             raise WalDamaged(
                 f"the text of event {long.event_id.hex()[:12]} is not in the log any more; "
@@ -112,17 +114,42 @@ class LongTexts:
             )
         return event
 
-    def _blob(self, place: bytes) -> bytes:
-        known = self._blobs.pop(place, None)
-        if known is None:
-            header = self._objects.header(to_name(place))
-            small = header is not None and header.size <= CHUNK_BYTES_MAX
-            found = self._objects.read(to_name(place)) if small else None
-            known = found[1] if found else b""
-            while self._blobs and sum(map(len, self._blobs.values())) + len(known) > _BLOBS_BYTES:
+    def _read(self, place: bytes, event_id: EventId) -> Event | None:
+        """Return an event of a blob; what is read a second time goes into a file, cut in events."""
+        spooled = self._spooled.get(event_id)
+        if spooled is not None and self._spool is not None:
+            self._spool.seek(spooled[0])
+            return find_event(self._spool.read(spooled[1]), event_id, 0)
+        content = self._blobs.pop(place, None)
+        if content is None:
+            content = self._content(place)
+            if place in self._read_before:
+                self._keep_events(content)
+            self._read_before.add(place)
+            while self._blobs and sum(map(len, self._blobs.values())) + len(content) > _BLOBS_BYTES:
                 del self._blobs[next(iter(self._blobs))]  # the one that was not used for longest
-        self._blobs[place] = known
-        return known
+        self._blobs[place] = content
+        return find_event(content, event_id)
+
+    def _content(self, place: bytes) -> bytes:
+        name = to_name(place)
+        header = self._objects.header(name)
+        small = header is not None and header.size <= CHUNK_BYTES_MAX
+        found = self._objects.read(name) if small else None
+        return found[1] if found else b""
+
+    def _keep_events(self, content: bytes) -> None:
+        import tempfile
+
+        if self._spool is None:
+            self._spool = tempfile.TemporaryFile()  # noqa: SIM115  # closed with this
+        self._spool.seek(0, SEEK_END)
+        for event_id, start, end in records_of(content):
+            if end - start > TEXT_KEPT_BYTES:
+                # As a chunk of its own: an array of one.
+                self._spooled[event_id] = self._spool.tell(), 1 + end - start
+                self._spool.write(b"\x81")
+                self._spool.write(memoryview(content)[start:end])
 
     def _find_places(self) -> dict[EventId, bytes]:
         """Read the whole log for its long events."""

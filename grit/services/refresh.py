@@ -350,6 +350,7 @@ def _apply(
             progress.advance(len(taken))
             size += sum([len(row) for _, row in taken])
             full = len(records) + len(problems) >= BATCH_EVENTS
+            del chunk, taken  # large ones must not stay while the next is decoded
             if full or size >= BATCH_BYTES_MAX:
                 judge.begin(records, verified=verified)
                 writer.apply(records, old, problems)

@@ -60,6 +60,7 @@ STATES: Final = (OPEN, CLOSED, DELETED_OPEN, DELETED_CLOSED)
 
 SEQ_BYTES: Final = 8
 ID_BYTES: Final = 16
+ORDER_KEY_BYTES: Final = 1 + ID_BYTES + 8 + ID_BYTES + 32
 SUFFIX_BYTES: Final = 8 + ID_BYTES
 """Order and issue id: what follows the state in an index key."""
 _TERM_BYTES_MAX: Final = 100

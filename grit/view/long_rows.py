@@ -7,19 +7,27 @@ from grit.core.codec import pack, unpack
 from grit.core.events import (
     COMMENT_ADDED,
     COMMENT_EDITED,
+    CONTEXT_UPDATED,
     ISSUE_CREATED,
     ISSUE_UPDATED,
+    KINDS,
+    PROJECT_CONTEXT_UPDATED,
     Event,
     Value,
 )
 from grit.core.limits import TEXT_KEPT_BYTES
 from grit.core.long_text import WHOLE_PAYLOAD, Long, beginning, utf8_bytes
+from grit.view.keys import ORDER_KEY_BYTES
 
 Records = Sequence[tuple[Event, bytes]]
-_TEXTS: Final = frozenset((ISSUE_CREATED, ISSUE_UPDATED, COMMENT_ADDED, COMMENT_EDITED))
-"""Kinds that a fold takes a text from; of others that are large nothing is kept."""
-ID_HEX_CHARS: Final = 40
+_TEXTS: Final = {ISSUE_CREATED: 1, ISSUE_UPDATED: 1, COMMENT_ADDED: 0, COMMENT_EDITED: 1}
+"""Kinds that a fold takes a long text from, and its field."""
+_UNREAD: Final = frozenset({CONTEXT_UPDATED, PROJECT_CONTEXT_UPDATED})
+"""Kinds of whose payload a fold needs nothing, as of those that are not known."""
+_ID_HEX_CHARS: Final = 40
 """A name of a blob is longer than any id: the commit in hex, a colon and a path."""
+_ROW_MARK: Final = b"\0"
+"""Before the ORDER key of a row; names of blobs, which may be as long, do not begin so."""
 SPARED_BYTES: Final = 1024
 """What is read of a text of an issue whose rows are too many to be held."""
 
@@ -31,7 +39,13 @@ def to_place(blob: str) -> bytes:
 
 def to_name(place: bytes) -> str:
     """Return the name by which git knows the blob of a place."""
-    return place.decode() if b":" in place[ID_HEX_CHARS:] else place.hex()
+    return place.decode() if b":" in place[_ID_HEX_CHARS:] else place.hex()
+
+
+def to_row(place: bytes) -> bytes | None:
+    """Return the ORDER key of the row that a place names, None where it names a blob."""
+    is_row = len(place) == len(_ROW_MARK) + ORDER_KEY_BYTES and place.startswith(_ROW_MARK)
+    return place[len(_ROW_MARK) :] if is_row else None
 
 
 def shortened(records: Records, blob: str) -> Records:
@@ -45,28 +59,43 @@ def _shortened(event: Event, record: bytes, blob: str) -> tuple[Event, bytes]:
     place = to_place(blob)
     if event.tag in _TEXTS:
         short = _cut(event, TEXT_KEPT_BYTES, place)
-        return (event, record) if short is event else (short, encode_row(short))
-    first = event.payload[0] if event.payload else ""
-    head = beginning(_text(first), SPARED_BYTES)
-    whole = Long(event.event_id, WHOLE_PAYLOAD, head, len(record), place)
-    event = event._replace(payload=(whole,))
-    return event, encode_row(event)
+    elif event.tag in KINDS and event.tag not in _UNREAD:
+        short = event
+    else:
+        short = _without_payload(event, len(record), place)
+    return (event, record) if short is event else (short, encode_row(short))
 
 
-def spared(event: Event, seq: bytes) -> Event:
-    """Return the event of a row with no more of its texts than what tells them apart."""
-    return _cut(event, SPARED_BYTES, seq) if event.tag in _TEXTS else event
+def spared(event: Event, key: bytes, size: int) -> Event:
+    """Return an event without most of its text, and without what no fold reads.
+
+    `key` is the ORDER key of its row, `size` how large that is.
+    """
+    place = _ROW_MARK + key
+    if event.tag in _TEXTS:
+        return _cut(event, SPARED_BYTES, place)
+    if size <= SPARED_BYTES or (event.tag in KINDS and event.tag not in _UNREAD):
+        return event
+    return _without_payload(event, size, place)
 
 
 def _cut(event: Event, bytes_max: int, place: bytes) -> Event:
-    """Return the event with the beginnings of its texts that are longer; itself without any."""
+    """Return the event with the beginning of its text if that is longer, else itself."""
+    field = _TEXTS[event.tag]
+    value = event.payload[field]
+    size = value.size if isinstance(value, Long) else utf8_bytes(_text(value))
+    if size <= bytes_max:
+        return event
+    head = beginning(_text(value), bytes_max)
     payload = list(event.payload)
-    for field, value in enumerate(payload):
-        size = value.size if isinstance(value, Long) else utf8_bytes(_text(value))
-        if size > bytes_max:
-            head = beginning(_text(value), bytes_max)
-            payload[field] = Long(event.event_id, field, head, size, place)
-    return event if tuple(payload) == event.payload else event._replace(payload=tuple(payload))
+    payload[field] = Long(event.event_id, field, head, size, place)
+    return event._replace(payload=tuple(payload))
+
+
+def _without_payload(event: Event, size: int, place: bytes) -> Event:
+    head = beginning(_text(event.payload[0] if event.payload else ""), SPARED_BYTES)
+    whole = Long(event.event_id, WHOLE_PAYLOAD, head, size, place)
+    return event._replace(payload=(whole,))
 
 
 def _text(value: Value) -> str:

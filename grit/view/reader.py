@@ -208,10 +208,11 @@ class ViewReader:
             seq = txn.get(key) or txn.get(keys.HELD + key[1:])
             return None if seq is None else get_event(txn, seq[:8])
 
-    def event_at(self, seq: bytes) -> Event | None:
-        """Return the event with that sequence number, or None when there is none."""
+    def event_at(self, key: bytes) -> Event | None:
+        """Return the event with that ORDER key, whether or not it counts; None without one."""
         with self._database.reading() as txn:
-            return get_event(txn, seq) if txn.get(keys.EVENT + seq) is not None else None
+            seq = txn.get(key) or txn.get(keys.HELD + key[1:])
+            return None if seq is None else get_event(txn, seq[: keys.SEQ_BYTES])
 
     def standing(self, places: Sequence[bytes]) -> tuple[int, list[bool]]:
         """Return how many events the view holds, and whether it holds those at the places.

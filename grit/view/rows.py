@@ -167,14 +167,14 @@ class IssueEvents:
     def __iter__(self) -> Iterator[Event]:
         """Yield each event."""
         size = 0
-        for _, seq in scan(self._txn, keys.ORDER + self._issue_id):
+        for key, seq in scan(self._txn, keys.ORDER + self._issue_id):
             row = get_event_row(self._txn, seq)
             size += len(row)
             event = decode_event(row)
             if size > BATCH_BYTES_MAX:
                 from grit.view.long_rows import spared  # few issues have so many
 
-                event = spared(event, seq)
+                event = spared(event, key, len(row))
             yield event
 
 
