@@ -78,6 +78,18 @@ def revoke(workspace: Workspace, text: str, *, remove: bool = False) -> Changed:
     return Changed(actor, changed, tuple(sorted(trusted)), len(parents))
 
 
+def chain_end(reader: ViewReader, actor_id: ActorId, latest_ms: int) -> EventId | None:
+    """Return the newest of an actor's events that none of them names as its parent.
+
+    For an actor with an event far ahead of `latest_ms`: the chain went on from that long ago. The
+    whole view is read.
+    """
+    own = [event for event in reader.all_events() if event.actor_id == actor_id]
+    ends = {*chain_ends({event.event_id: event.parent for event in own})}
+    orders = (event.order for event in own if event.event_id in ends)
+    return max(orders, key=lambda order: (order[0] <= latest_ms, order))[-1] if ends else None
+
+
 def _signed(
     workspace: Workspace, reader: ViewReader, actor_id: ActorId
 ) -> dict[EventId, EventId | None]:

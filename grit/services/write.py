@@ -12,7 +12,7 @@ from grit.core.clock import next_ts
 from grit.core.errors import Conflict, GritError, NotFound
 from grit.core.events import ACTOR_ANNOUNCED, TIME_OVERRULED, Draft, Event, Payload
 from grit.core.fold import advance, fold, follows, split_ahead, summarise
-from grit.core.ids import ActorId, EventId, IssueId, parse_hex
+from grit.core.ids import EventId, IssueId, parse_hex
 from grit.core.issue import Issue, Summary
 from grit.core.limits import (
     APPEND_RETRIES_MAX,
@@ -63,8 +63,7 @@ class Transaction:
 
         `sign_in` tells who writes; a command that is refused before it writes never asks.
         `queued` is what other writers wait to store, and comes before what is decided here.
-        `overrules`: the log can say that an event's time does not count. `whole` reads long
-        texts, `here` gives the actors of this clone.
+        `overrules`: the log knows kind 115. `whole` reads long texts, `here` gives own actors.
         """
         self.reader = reader
         self.events: list[Event] = []
@@ -94,7 +93,9 @@ class Transaction:
             near = known is not None and known.last_ts <= self._latest_ms
             self._parent = (known.last_event_id or None) if known else None
             if known is not None and not near:
-                self._parent = self._chain_end(author.actor_id)
+                from grit.services.trust import chain_end
+
+                self._parent = chain_end(self.reader, author.actor_id, self._latest_ms)
             self._last_ms = known.last_ts if known and near else None
             announced = known is not None and (
                 known.certified if author.seed else known.announced_ts is not None
@@ -109,20 +110,6 @@ class Transaction:
             if author.announcement is not None and not announced:
                 self._seal(IssueId(author.actor_id), ACTOR_ANNOUNCED, author.announcement)
         return self._author
-
-    def _chain_end(self, actor_id: ActorId) -> EventId | None:
-        """Return the newest of the actor's events that none of them names as its parent.
-
-        The whole view is read: the event with the latest time, known without that, is far ahead,
-        and the chain went on from it long ago.
-        """
-        from grit.core.trust import chain_ends
-
-        own = [event for event in self.reader.all_events() if event.actor_id == actor_id]
-        ends = {*chain_ends({event.event_id: event.parent for event in own})}
-        orders = (event.order for event in own if event.event_id in ends)
-        ranked = sorted(orders, key=lambda order: (order[0] <= self._latest_ms, order))
-        return ranked[-1][-1] if ranked else None
 
     @property
     def decided(self) -> bool:
