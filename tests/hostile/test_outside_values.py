@@ -61,6 +61,8 @@ OTHERS = {
     ("git/kept.py", "int(name)"),
     ("view/keys.py", "bytes.fromhex(prefix.ljust(digits, '0'))"),
     ("view/keys.py", "bytes.fromhex(prefix.ljust(digits, 'f'))"),
+    # The id of an object that was read under it.
+    ("view/long_rows.py", "bytes.fromhex(blob)"),
     # Only asked, not converted.
     ("services/issues.py", "base[3:].isdigit()"),
     # No text: a float, a number, a status, a time within the bounds of events.
