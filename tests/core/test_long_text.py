@@ -80,6 +80,7 @@ def test_an_event_is_found_where_another_holds_its_bytes() -> None:
     for chunk in (
         codec.encode_chunk([decoy]),
         codec.encode_chunk([decoy])[:-9],
+        codec.encode_chunk([wanted._replace(payload=("another text",))]),
         codec.encode_chunk([wanted])[:-9],
         RECORD_HEAD + wanted.event_id,
         b"",

@@ -330,7 +330,7 @@ ALLOWED = {
         "daemon/code.py:_stamp daemon/door.py:listen daemon/door.py:_runtime_folder "
         "daemon/server.py:Server._look_around daemon/server.py:Server._leave "
         "git/transport.py:fetch_objects git/log_reader.py:Trees.to_file "
-        "services/import_json.py:_Contents.__init__ "
+        "services/import_json.py:_Contents.__init__ services/long_texts.py:LongTexts._keep_events "
         "daemon/warming.py:_bring_up git/watch.py:network_type "
         "launch.py:_has_terminal "
         "launch.py:pass_on services/session.py:_text view/database.py:Database.temporary"

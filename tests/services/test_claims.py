@@ -209,7 +209,7 @@ def test_require_refuses_imports(resource: str, tracker: Path, tmp_path: Path) -
     store(source, lambda t: issues.create(t, ISSUE, "elsewhere"))
     document = source.use(lambda w: "".join(export(w, Asked()))).encode()
     beads = (
-        b'{"id": "x-1", "title": "one", "status": "open", "created_at": "2025-01-01T00:00:00Z"}\n'
+        b'{"id": "x-1", "title": "one", "status": "open", "created_at": "2023-01-01T00:00:00Z"}\n'
     )
     Session(tracker, "a").acquire(resource)
     policy(tracker, "require")

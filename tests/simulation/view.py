@@ -63,6 +63,9 @@ class View:
 
     # What a transaction asks of a reader.
 
+    def all_events(self) -> Iterator[Event]:
+        return iter(sorted(self.events.values(), key=lambda event: event.order))
+
     def actor(self, actor_id: ActorId) -> Person | None:
         return self.people.get(actor_id)
 
