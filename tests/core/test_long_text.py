@@ -77,6 +77,9 @@ def test_an_event_is_found_where_another_holds_its_bytes() -> None:
     wanted = event(kinds.COMMENT_ADDED, "wanted")
     decoy = event(999, (RECORD_HEAD + wanted.event_id) * 100_000)
     assert find_event(codec.encode_chunk([decoy, wanted]), wanted.event_id) == wanted
+    header = codec.encode_chunk([wanted])[: codec.HEADER_BYTES]
+    beside = header + b"\x82\x00" + codec.encode_record(wanted)
+    assert find_event(beside, wanted.event_id) == wanted
     for chunk in (
         codec.encode_chunk([decoy]),
         codec.encode_chunk([decoy])[:-9],
