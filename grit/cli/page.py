@@ -17,7 +17,7 @@ from grit.core.escape import escape
 from grit.core.ids import IssueId, parse_hex
 from grit.core.issue import Comment, Summary
 from grit.core.limits import ID_BYTES, TEXT_KEPT_BYTES
-from grit.core.long_text import Long, Text, utf8_bytes
+from grit.core.long_text import Text, whole_bytes
 from grit.services.listing import Relation, Shown
 from grit.services.shapes import Json, event_json, issue_json
 from grit.view.reader import ViewReader
@@ -125,15 +125,11 @@ def _view(run: Context, shown: Shown) -> IssueView:
     )
 
 
-def _size(text: Text) -> int:
-    return text.size if isinstance(text, Long) else utf8_bytes(text)
-
-
 def _first_shown(comments: Sequence[Comment]) -> int:
     """Return how many comments are left out: the last ones are shown, within bounds."""
     size = 0
     for count, comment in enumerate(reversed(comments)):
-        size += min(_size(comment.body), TEXT_KEPT_BYTES)
+        size += min(whole_bytes(comment.body), TEXT_KEPT_BYTES)
         if count == _LISTED_MAX or size > _COMMENTS_BYTES_MAX:
             return len(comments) - count
     return 0
@@ -141,7 +137,7 @@ def _first_shown(comments: Sequence[Comment]) -> int:
 
 def _shown_text(run: Context, text: Text) -> str:
     """Return a text, of one that is too long for a page the beginning, and how long it is."""
-    size = _size(text)
+    size = whole_bytes(text)
     if size <= TEXT_KEPT_BYTES:
         return run.workspace.whole(text)
     start = run.workspace.long_texts.start(text)

@@ -52,11 +52,11 @@ def plain(text: str) -> str:
 
 def id_digits(text: str) -> str:
     """Return the digits of what may be an id or its beginning, else "" (spec/trust.md, Names)."""
-    digits = _letters(plain(text)).removeprefix("#")
+    digits = _without_marks(plain(text)).removeprefix("#")
     return digits if len(digits) >= PREFIX_CHARS_MIN and _HEX.issuperset(digits) else ""
 
 
-def _letters(text: str) -> str:
+def _without_marks(text: str) -> str:
     """Return the text without marks, fillers and the like: on a digit few fonts draw them."""
     if text.isascii():
         return text

@@ -19,7 +19,7 @@ class Long:
     def __init__(self, event_id: EventId, field: int, head: str, size: int, place: bytes) -> None:
         """Say which field of which event it is (WHOLE_PAYLOAD: all), its bytes, and its place.
 
-        A place is the id of a blob of the log, or the sequence number of a row of the view.
+        A place names a blob of the log, or a row of the view (`long_rows`).
         """
         self.event_id = event_id
         self.field = field
@@ -50,6 +50,11 @@ Text = str | Long
 def utf8_bytes(text: str) -> int:
     """Return how many bytes a text takes."""
     return len(text) if text.isascii() else len(text.encode())
+
+
+def whole_bytes(text: Text) -> int:
+    """Return how many bytes the whole of a text takes."""
+    return text.size if isinstance(text, Long) else utf8_bytes(text)
 
 
 def beginning(text: Text, bytes_max: int = TEXT_KEPT_BYTES) -> str:

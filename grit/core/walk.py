@@ -172,16 +172,21 @@ def records_of(chunk: bytes, at: int = HEADER_BYTES) -> Iterator[tuple[EventId, 
                 yield EventId(chunk[first : first + limits.EVENT_ID_BYTES]), start, at
 
 
+def event_within(chunk: bytes, start: int, end: int) -> Event | None:
+    """Return the event of a record of `records_of`; None where it is not what it claims."""
+    raw = chunk[start:end]
+    try:
+        return check_record(unpack(raw), raw, hasher())
+    except InvalidEvent:
+        return None
+
+
 def find_event(chunk: bytes, event_id: EventId, at: int = HEADER_BYTES) -> Event | None:
     """Return the event of that id that a chunk holds, checked; None without one."""
     if chunk.find(RECORD_HEAD + event_id) < 0:
         return None
-    for found, start, end in records_of(chunk, at):
-        if found == event_id:
-            raw = chunk[start:end]
-            with suppress(InvalidEvent):
-                return check_record(unpack(raw), raw, hasher())
-    return None
+    found = (event_within(chunk, *span) for one, *span in records_of(chunk, at) if one == event_id)
+    return next(filter(None, found), None)
 
 
 def _claimed_id(value: object) -> bytes | None:

@@ -146,6 +146,15 @@ def list_actors(repository: Repository) -> list[ActorFile]:
     return sorted(found, key=lambda actor: (actor.created_ts, actor.actor_id))
 
 
+def readable_actors(repository: Repository) -> list[ActorFile]:
+    """Return the actors of this clone without those that are damaged: for whom a name may mean."""
+    found: list[ActorFile] = []
+    for actor_id in list_actor_ids(repository):
+        with suppress(NotFound, IoFailed):
+            found.append(load_actor(repository, actor_id))
+    return found
+
+
 def load_actor(repository: Repository, actor_id: ActorId) -> ActorFile:
     """Return one actor; raises NotFound, ConfigDamaged or IoFailed."""
     folder = actor_folder(repository, actor_id)

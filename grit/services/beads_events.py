@@ -77,9 +77,9 @@ def _nothing(_issue_id: IssueId) -> Sequence[Event]:
 def translate(
     lines: Iterable[bytes], told: Told = _nothing, latest_ms: int = TS_UNIX_MS_MAX
 ) -> Translation:
-    """Return the events that bring the log up to the export; never raises for what lines hold.
+    """Return the events that bring the log up to the export.
 
-    A time of the source after `latest_ms` is not used.
+    Raises InvalidArgs for a time after `latest_ms`, and for nothing else that lines hold.
     """
     return _Translator(told, latest_ms).run(lines)
 

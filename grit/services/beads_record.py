@@ -125,8 +125,8 @@ def clean_id(shape: Json) -> str:
 def read_record(shape: Json, note: Note, latest_ms: int = TS_UNIX_MS_MAX) -> Record:
     """Return the issue; what does not fit is told to `note`, and never stops the rest.
 
-    A time after `latest_ms` is none. Raises ValueError when the object is nested too deeply to be
-    kept.
+    Raises InvalidArgs for a time after `latest_ms` that a clock can have, and ValueError when the
+    object is nested too deeply to be kept.
     """
     source = _Source(shape, note, latest_ms)
     created = source.time("created_at", None)

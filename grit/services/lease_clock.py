@@ -65,8 +65,9 @@ def _is_early(lock: LockRef, now_ms: int) -> bool:
 def _settled(lock: LockRef, seen_ms: int) -> LockRef:
     if lock.lease is None:
         return lock
-    length_ms = lock.lease.expires_unix_ms - lock.changed_ms
-    return lock._replace(lease=lock.lease._replace(expires_unix_ms=seen_ms + length_ms))
+    end_ms = lock.lease.expires_unix_ms
+    end_ms = min(end_ms, seen_ms + end_ms - lock.changed_ms)
+    return lock._replace(lease=lock.lease._replace(expires_unix_ms=end_ms))
 
 
 def _note(

@@ -98,11 +98,11 @@ def _query(asked: Asked, now_ms: int) -> Query:
 def _resolve(workspace: Workspace, reader: ViewReader, query: Query) -> Query:
     if not any(term.kind in ("author", "assignee") for term in query.terms):
         return query
-    from grit.git.actors import list_actors
+    from grit.git.actors import readable_actors
     from grit.services import actors, who
 
     me = actors.current(workspace)
-    known = cache(lambda: who.everybody(reader, list_actors(workspace.repository)))
+    known = cache(lambda: who.everybody(reader, readable_actors(workspace.repository)))
 
     def people(name: str) -> list[ActorId]:
         return [one.actor_id for one in who.meant(name, known(), me.actor_id if me else None)]

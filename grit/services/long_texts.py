@@ -7,11 +7,11 @@ from typing import IO, TYPE_CHECKING, Final
 
 from grit.core.codec import RECORD_HEAD, encode_record
 from grit.core.errors import WalDamaged
-from grit.core.events import Event, Payload
+from grit.core.events import Event
 from grit.core.ids import EventId
 from grit.core.limits import CHUNK_BYTES_MAX, TEXT_KEPT_BYTES
 from grit.core.long_text import WHOLE_PAYLOAD, Long, Text, beginning
-from grit.core.walk import find_event, records_of
+from grit.core.walk import event_within, find_event, records_of
 from grit.git.catfile import CatFile
 from grit.view.long_rows import to_name, to_place, to_row
 from grit.view.reader import ViewReader
@@ -34,8 +34,8 @@ class LongTexts:
         self._blobs: dict[bytes, bytes] = {}
         self._read_before: set[bytes] = set()
         self._spool: IO[bytes] | None = None
-        self._spooled: dict[EventId, tuple[int, int]] = {}
-        """Where the file has events of blobs that were read twice."""
+        self._spooled: dict[tuple[bytes, EventId], tuple[int, int]] = {}
+        """Where the file has the events of blobs that were read twice, and their sizes."""
         self._places: dict[EventId, bytes] | None = None
         """Where the log has its long events; once a blob was not where the view has it."""
 
@@ -49,7 +49,7 @@ class LongTexts:
         """Return a text whole; raise WalDamaged when the log lacks it."""
         if isinstance(text, str):
             return text
-        whole = self._payload(text)[text.field]
+        whole = self._find(text).payload[text.field]
         return self.text(whole) if isinstance(whole, Long) else str(whole)
 
     def start(self, text: Text) -> str:
@@ -66,7 +66,7 @@ class LongTexts:
         long = next((value for value in event.payload if isinstance(value, Long)), None)
         if long is None:
             return event
-        return self.event(event._replace(payload=self._payload(long)))
+        return self.event(event._replace(payload=self._find(long).payload))
 
     def record(self, row: bytes) -> bytes:
         """Return the whole record of a row of the view."""
@@ -90,12 +90,8 @@ class LongTexts:
         """Yield a document with long texts as JSON, in pieces no larger than one of them."""
         return JSONEncoder(default=self.json).iterencode(document)
 
-    def _payload(self, long: Long) -> Payload:
-        return self._find(long).payload
-
     def _find(self, long: Long) -> Event:
         key = to_row(long.place)
-        event = None
         if key is not None:
             event = ViewReader(self._workspace.database).event_at(key)
         else:
@@ -116,15 +112,16 @@ class LongTexts:
 
     def _read(self, place: bytes, event_id: EventId) -> Event | None:
         """Return an event of a blob; what is read a second time goes into a file, cut in events."""
-        spooled = self._spooled.get(event_id)
+        spooled = self._spooled.get((place, event_id))
         if spooled is not None and self._spool is not None:
             self._spool.seek(spooled[0])
-            return find_event(self._spool.read(spooled[1]), event_id, 0)
+            raw = self._spool.read(spooled[1])
+            return event_within(raw, 0, len(raw))
         content = self._blobs.pop(place, None)
         if content is None:
             content = self._content(place)
             if place in self._read_before:
-                self._keep_events(content)
+                self._keep_events(place, content)
             self._read_before.add(place)
             while self._blobs and sum(map(len, self._blobs.values())) + len(content) > _BLOBS_BYTES:
                 del self._blobs[next(iter(self._blobs))]  # the one that was not used for longest
@@ -138,18 +135,25 @@ class LongTexts:
         found = self._objects.read(name) if small else None
         return found[1] if found else b""
 
-    def _keep_events(self, content: bytes) -> None:
+    def _keep_events(self, place: bytes, content: bytes) -> None:
+        """Put the long events of a blob into a file, if there is room for them."""
         import tempfile
 
-        if self._spool is None:
-            self._spool = tempfile.TemporaryFile()  # noqa: SIM115  # closed with this
-        self._spool.seek(0, SEEK_END)
-        for event_id, start, end in records_of(content):
-            if end - start > TEXT_KEPT_BYTES:
-                # As a chunk of its own: an array of one.
-                self._spooled[event_id] = self._spool.tell(), 1 + end - start
-                self._spool.write(b"\x81")
-                self._spool.write(memoryview(content)[start:end])
+        kept: dict[tuple[bytes, EventId], tuple[int, int]] = {}
+        try:
+            if self._spool is None:
+                self._spool = tempfile.TemporaryFile()  # noqa: SIM115  # closed with this
+            at = self._spool.seek(0, SEEK_END)
+            for event_id, start, end in records_of(content):
+                # What only claims an id must not stand for the event that has it.
+                if end - start > TEXT_KEPT_BYTES and event_within(content, start, end):
+                    self._spool.write(memoryview(content)[start:end])
+                    kept[place, event_id] = at, end - start
+                    at += end - start
+            self._spool.flush()
+        except OSError:
+            return  # each read then unpacks the blob again
+        self._spooled |= kept
 
     def _find_places(self) -> dict[EventId, bytes]:
         """Read the whole log for its long events."""

@@ -4,6 +4,7 @@ from typing import NamedTuple, cast
 
 from grit.core.errors import InvalidArgs
 from grit.core.ids import ActorId, EventId
+from grit.core.issue import Order
 from grit.core.limits import REVOKED_ENDS_MAX
 from grit.core.trust import VALID, WARN, Policy, chain_ends
 from grit.git import actors as files
@@ -84,10 +85,13 @@ def chain_end(reader: ViewReader, actor_id: ActorId, latest_ms: int) -> EventId 
     For an actor with an event far ahead of `latest_ms`: the chain went on from that long ago. The
     whole view is read.
     """
-    own = [event for event in reader.all_events() if event.actor_id == actor_id]
-    ends = {*chain_ends({event.event_id: event.parent for event in own})}
-    orders = (event.order for event in own if event.event_id in ends)
-    return max(orders, key=lambda order: (order[0] <= latest_ms, order))[-1] if ends else None
+    parents: dict[EventId, EventId | None] = {}
+    orders: dict[EventId, Order] = {}
+    for event in reader.all_events():
+        if event.actor_id == actor_id:
+            parents[event.event_id], orders[event.event_id] = event.parent, event.order
+    ends = chain_ends(parents)
+    return max(ends, key=lambda end: (orders[end][0] <= latest_ms, orders[end]), default=None)
 
 
 def _signed(

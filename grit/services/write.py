@@ -23,7 +23,7 @@ from grit.core.limits import (
     QUEUE_ENTRY_EVENTS_MAX,
 )
 from grit.core.long_text import Text
-from grit.git.actors import ActorFile, list_actors
+from grit.git.actors import ActorFile, readable_actors
 from grit.git.spool import Content, Entry, Spool, Ticket, place_of
 from grit.services.actors import Signer, current, signer
 from grit.services.append import Label, append_events, check_policy, refuse_author
@@ -435,7 +435,7 @@ class _Request(Generic[T]):
             pending,
             overrules=overrules,
             whole=self._workspace.whole,
-            here=lambda: list_actors(self._workspace.repository),
+            here=lambda: readable_actors(self._workspace.repository),
         )
         return self._work(transaction), transaction
 

@@ -16,7 +16,7 @@ from grit.core.events import (
     Value,
 )
 from grit.core.limits import TEXT_KEPT_BYTES
-from grit.core.long_text import WHOLE_PAYLOAD, Long, beginning, utf8_bytes
+from grit.core.long_text import WHOLE_PAYLOAD, Long, Text, beginning, whole_bytes
 from grit.view.keys import ORDER_KEY_BYTES
 
 Records = Sequence[tuple[Event, bytes]]
@@ -82,24 +82,21 @@ def spared(event: Event, key: bytes, size: int) -> Event:
 def _cut(event: Event, bytes_max: int, place: bytes) -> Event:
     """Return the event with the beginning of its text if that is longer, else itself."""
     field = _TEXTS[event.tag]
-    value = event.payload[field]
-    size = value.size if isinstance(value, Long) else utf8_bytes(_text(value))
-    if size <= bytes_max:
+    text = cast(Text | None, event.payload[field])
+    size = 0 if text is None else whole_bytes(text)
+    if text is None or size <= bytes_max:
         return event
-    head = beginning(_text(value), bytes_max)
+    head = beginning(text, bytes_max)
     payload = list(event.payload)
     payload[field] = Long(event.event_id, field, head, size, place)
     return event._replace(payload=tuple(payload))
 
 
 def _without_payload(event: Event, size: int, place: bytes) -> Event:
-    head = beginning(_text(event.payload[0] if event.payload else ""), SPARED_BYTES)
+    first = event.payload[0] if event.payload else None
+    head = beginning(first, SPARED_BYTES) if isinstance(first, (str, Long)) else ""
     whole = Long(event.event_id, WHOLE_PAYLOAD, head, size, place)
     return event._replace(payload=(whole,))
-
-
-def _text(value: Value) -> str:
-    return str(value) if isinstance(value, (str, Long)) else ""
 
 
 def encode_row(event: Event) -> bytes:

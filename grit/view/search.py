@@ -5,7 +5,7 @@ the writers' lock at once, and otherwise reads those issues themselves.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from grit.core.errors import IoFailed
@@ -85,7 +85,8 @@ def _file_issue(txn: Txn, issue_id: IssueId) -> int:
     tags = [event.tag for event in events]
     replaced = tags.count(ISSUE_CREATED) > 1 or not _REPLACING.isdisjoint(tags)
     if replaced or size > TEXTS_SEARCHED_BYTES:
-        for event in all_of(txn, issue_id):
+        # Beginnings may end within a word, which is in no whole text.
+        for event in chain(all_of(txn, issue_id), events):
             for text in _texts_of(event):
                 for word in tokens(beginning(text)):
                     txn.delete(keys.word_key(word, issue_id))

@@ -9,7 +9,7 @@ from grit.core import events as kinds
 from grit.core.codec import RECORD_HEAD
 from grit.core.events import Draft, Event
 from grit.core.ids import ActorId, EventId, IssueId
-from grit.core.long_text import Long, Text, beginning, utf8_bytes
+from grit.core.long_text import Long, Text, beginning, utf8_bytes, whole_bytes
 from grit.core.query import Term, texts_match
 from grit.core.text import searched
 from grit.core.walk import find_event
@@ -49,7 +49,8 @@ def test_a_beginning_ends_between_characters(letter: str, more: int) -> None:
     text = letter * (limits.TEXT_KEPT_BYTES // size + more)
     start = beginning(text)
     assert text.startswith(start)
-    assert utf8_bytes(text) == size * len(text)
+    assert utf8_bytes(text) == whole_bytes(text) == size * len(text)
+    assert whole_bytes(long()) == 100_000
     assert utf8_bytes(start) == min(utf8_bytes(text), limits.TEXT_KEPT_BYTES // size * size)
 
 

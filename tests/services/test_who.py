@@ -205,6 +205,31 @@ def test_a_beginning_of_two_ids_names_nobody() -> None:
             ask()
 
 
+def test_an_actor_of_this_clone_is_assigned_by_its_id_before_it_wrote(
+    git_repository: Path,
+) -> None:
+    """Its user name is stored, and finds the issue; a damaged actor beside it hinders nobody."""
+    workspace = Patient(git_repository).workspace()
+    create, repository = files.create_actor, workspace.repository
+    create(repository, ANN.actor_id, "ann", NOW_MS, ANN.key, ANN.seed)
+    create(repository, BOB.actor_id, "robot", NOW_MS, BOB.key, BOB.seed)
+    files.set_config(repository, "default_actor", ANN.actor_id.hex())
+    broken = Path(files.actor_folder(repository, BOB.actor_id).path).parent / ("0f" * 16)
+    broken.mkdir()
+    (broken / "config.toml").write_text("junk [")
+    digits = BOB.actor_id.hex()[:8]
+
+    def work(transaction: Transaction) -> Change:
+        return issues.create(transaction, ISSUE, "for robot", assignees=[digits, "@ME"])
+
+    try:
+        write(workspace, work, lambda one: one.subject)
+        (row,) = listing.page(workspace, Asked(assignee=digits)).rows
+        assert row.assignees == ("ann", "robot")
+    finally:
+        workspace.close()
+
+
 def test_a_few_letters_are_a_name_where_no_id_begins_so() -> None:
     """Ebba is called so, unless an id begins with ebba: then the id is meant."""
     ebba = Known(ActorId(b"\x11" * 16), "Ebba")
