@@ -125,9 +125,9 @@ def restore(repository: Repository) -> list[str]:
     return _put_back(repository, kept)
 
 
-def is_empty(repository: Repository) -> bool:
-    """Return whether nothing is kept: there is no use in looking again."""
-    return not any(_oids(one.folder) for one in _periods(repository))
+def names(repository: Repository) -> set[str]:
+    """Return the ids of what is kept: of nothing else there is any use in looking again."""
+    return {oid for one in _periods(repository) for oid in _oids(one.folder)}
 
 
 def tidy(repository: Repository) -> list[str]:

@@ -132,7 +132,6 @@ class Wal:
 
     def _read(self, head: str, old: str | None, known: Known | None) -> Iterator[Blob]:
         from grit.git.log_reader import read_log
-        from grit.git.objects import read_loose
 
         for attempt in range(HEALS_MAX):
             looked = attempt + 1 == HEALS_MAX
@@ -140,16 +139,24 @@ class Wal:
                 for blob in read_log(self.repository, head, old, known):
                     if blob.data is None:
                         back = not looked and blob.oid in self._healed()
-                        # Another process may have been faster.
-                        if back or (attempt == 0 and read_loose(self.repository, blob.oid)):
+                        if back or self._is_back(attempt, blob.oid):
                             break  # what was delivered comes twice, as after any damage
                         looked = True
                     yield blob
                 else:
                     return
-            except WalDamaged:
-                if not self._worth_another(attempt):
+            except WalDamaged as error:
+                if not self._worth_another(attempt, error):
                     raise
+
+    def _is_back(self, attempt: int, oid: str) -> bool:
+        """Return whether another process was faster: the object is there, and may be read now."""
+        from grit.git.kept import names
+        from grit.git.objects import read_loose
+
+        if attempt + 1 == HEALS_MAX or read_loose(self.repository, oid) is None:
+            return False
+        return attempt == 0 or oid in names(self.repository)
 
     def heal(self) -> int:
         """Put back what a collection of git took while it was new; return how many objects.
@@ -182,19 +189,22 @@ class Wal:
         while True:
             try:
                 return work()
-            except WalDamaged:
-                if not self._worth_another(attempt):
+            except WalDamaged as error:
+                if not self._worth_another(attempt, error):
                     raise
                 attempt += 1
 
-    def _worth_another(self, attempt: int) -> bool:
+    def _worth_another(self, attempt: int, error: WalDamaged | None = None) -> bool:
         """Heal; return whether what failed for damage may go well now."""
-        from grit.git.kept import is_empty
+        from grit.git.kept import names
 
         if attempt + 1 >= HEALS_MAX:
             return False
+        if self.heal():
+            return True
         # Another process may have put it back just before.
-        return self.heal() > 0 or (attempt == 0 and not is_empty(self.repository))
+        kept = names(self.repository)
+        return bool(kept) and (attempt == 0 or (error and error.details.get("object")) in kept)
 
     def join(self, theirs: str, notices: list[str]) -> str | None:
         """Move the log forward to a head that holds `theirs` too; return how, None when it did.

@@ -24,6 +24,8 @@ from grit.git.objects import ObjectWriter
 from grit.git.repository import Repository, discover
 from tests.daemon.warm import clone
 from tests.faults.machine import FULL_SWEEP, Done, git, grit, ok, titles
+from tests.services import writers
+from tests.services.writers import check, create, opened
 
 SECONDS = 30 if FULL_SWEEP else 3
 WRITERS = 3
@@ -194,7 +196,6 @@ def test_what_goes_while_it_is_written_comes_back(
 ) -> None:
     """Each object, taken just before or just after the ref moves, is put back by the writer."""
     from grit.git import wal
-    from tests.services.writers import create, opened
 
     told: list[str] = []
     swap = wal.swap_ref
@@ -221,6 +222,35 @@ def test_what_goes_while_it_is_written_comes_back(
         assert len(told) == number + 1 and "put back" in told[-1]
     drop_view(tracker)
     assert titles(tracker) == [*(f"number {number}" for number in range(4)), "the first"]
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_what_another_process_puts_back_is_looked_for_again(
+    written: tuple[Path, list[str]], turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is slower restores nothing, as often as a collection takes it; that is no damage."""
+    folder, oids = written
+    real, left = kept.restore, []
+
+    def faster(repository: Repository) -> list[str]:
+        real(repository)
+        left.append(None)
+        if len(left) < turns:
+            _take(folder, oids)
+        return []
+
+    monkeypatch.setattr(kept, "restore", faster)
+    _take(folder, oids)
+    workspace = opened(folder)
+    create(workspace, "the third")
+    workspace.close()
+    assert len(left) >= turns
+    left.clear()
+    _take(folder, oids)
+    drop_view(folder)
+    shown = writers.titles(check(folder))
+    assert shown == ["the first", "the second", "the third"]
+    assert len(left) >= turns
 
 
 def _take(folder: Path, oids: list[str]) -> None:
@@ -321,13 +351,13 @@ class TestKept:
     ) -> None:
         """Not within the hour; and what is missing by then comes back first."""
         now = time.time()
-        assert kept.tidy(repository) == [] and not kept.is_empty(repository)
+        assert kept.tidy(repository) == [] and kept.names(repository)
         self.path(repository, oid).unlink()
         monkeypatch.setattr(time, "time", lambda: now + 3_500)
-        assert kept.tidy(repository) == [] and not kept.is_empty(repository)
+        assert kept.tidy(repository) == [] and kept.names(repository)
         monkeypatch.setattr(time, "time", lambda: now + 4_200)
         assert kept.tidy(repository) == [oid]
-        assert kept.is_empty(repository) and self.path(repository, oid).exists()
+        assert not kept.names(repository) and self.path(repository, oid).exists()
         assert os.listdir(f"{repository.grit_dir}/kept") == []
 
     def test_a_clock_that_went_back_forgets_them_too(
@@ -336,7 +366,7 @@ class TestKept:
         """A folder from the future would stay for years."""
         now = time.time()
         monkeypatch.setattr(time, "time", lambda: now - 86_400)
-        assert kept.tidy(repository) == [] and kept.is_empty(repository)
+        assert kept.tidy(repository) == [] and not kept.names(repository)
         assert self.path(repository, oid).exists()
 
     def test_many_are_forgotten_early(

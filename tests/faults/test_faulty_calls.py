@@ -5,6 +5,7 @@ every call of an append.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -29,6 +30,8 @@ TRIES = 4
 WHOLE_SWEEP = ("new",)
 """What is tried at every call where everything is tried."""
 REFUSED = (1, 4, 5)
+INTERPRETER = (Path(sys.base_prefix), Path(sys.prefix))
+"""Where a failing call makes Python itself show a traceback, before any line of grit runs."""
 APPENDS = ("new", "comment", "batch")
 
 
@@ -60,7 +63,8 @@ class Disk:
         found = [line for line in traced if "(INJECTED)" in line]
         self.history += [f"  {line[:300]}" for line in found]
         # Another file's call, the interpreter's perhaps, says nothing about grit.
-        if not any(touches(line, self.realm.folder) for line in found):
+        ours = any(touches(line, self.realm.folder) for line in found)
+        if not ours or any(touches(line, place) for line in found for place in INTERPRETER):
             self._note(turn, done)
             return
         judge(done, f"{self.name}: {error} at {call}:{number}")
