@@ -19,11 +19,15 @@ HEADER: Final = codec.encode_chunk([])[: codec.HEADER_BYTES]
 NOW_MS: Final = 1_700_000_000_000
 ISSUE: Final = IssueId(bytes(16))
 ACTOR: Final = ActorId(bytes(16))
+GOOD: Final = codec.encode_chunk(
+    [codec.seal(Draft(ISSUE, events.ISSUE_CREATED, ("T", "", ())), ACTOR, NOW_MS, None)]
+)
 
 
 def chunk(data: bytes) -> None:
     """Reading a chunk never raises; what it keeps is canonical, and is kept again."""
     records, problems = codec.decode_chunk(data)
+    assert next(codec.decode_chunks((data, GOOD))) == (records, problems)
     assert records or problems or data[codec.HEADER_BYTES :] == b"\x80"
     for event, raw in records:
         assert codec.encode_record(event) == raw

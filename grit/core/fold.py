@@ -47,15 +47,14 @@ class _Folding:
         """By event: the earliest time of a TimeOverruled that names it."""
 
     def apply(self, events: Iterable[Event]) -> None:
-        last: Event | None = None
+        event: Event | None = None
         for event in events:
             rule = _RULES.get(event.tag)
             if rule is not None:
                 rule(self, event)
             self.count += 1
-            last = event
-        if last is not None:
-            self.last = last.order
+        if event is not None:
+            self.last = event.order
 
     def summary(self) -> Summary | None:
         if self.issue_id is None or self.last is None:

@@ -4,6 +4,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from io import BytesIO
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple
@@ -92,8 +93,7 @@ def read_listed(
     try:
         for line in iter(readline, b""):
             oid, _, rest = line.partition(mark)
-            stated = parse_number(rest.rstrip(b"\n"))
-            size = -1 if stated is None else stated
+            size = _stated(rest)
             if 0 <= size <= CHUNK_BYTES_MAX:
                 content = read(size)
                 whole = new_hash(framed % (size, content)).hexdigest().encode() == oid
@@ -109,6 +109,13 @@ def read_listed(
             raise NotWhole
     finally:
         stop(process)
+
+
+@lru_cache(4_096)  # of trees and commits most have the same few
+def _stated(rest: bytes) -> int:
+    """Return the size that ends a line of git's answer; -1 where none does."""
+    size = parse_number(rest.rstrip(b"\n"))
+    return -1 if size is None else size
 
 
 def _headers(source: IO[bytes], size: int, new_hash: HashFunction) -> tuple[bytes, str]:

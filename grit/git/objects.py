@@ -8,9 +8,9 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Final, NamedTuple
 
 from grit.core.errors import IoFailed
@@ -32,6 +32,8 @@ _LINKS: Final = {
     object_format: re.compile(rb"tree (%b)\n((?:parent %b\n)*)" % (oid, oid))
     for object_format, oid in (("sha1", rb"[0-9a-fA-F]{40}"), ("sha256", rb"[0-9a-fA-F]{64}"))
 }
+_ONE_PARENT: Final = re.compile(rb"tree ([0-9a-f]{40})\nparent ([0-9a-f]{40})\nauthor ")
+"""What nearly every commit of a log begins with: a shortcut, for SHA-1 repositories."""
 
 
 class ObjectWriter:
@@ -164,11 +166,16 @@ class TreeEntry(NamedTuple):
 HashFunction = Callable[[bytes], "hashlib._Hash"]
 
 
+@cache
 def hash_function(object_format: str) -> HashFunction:
     """Return what begins the hash of an object's id; the id is its digest in hex."""
     if object_format == "sha256":
         return hashlib.sha256
-    return partial(hashlib.sha1, usedforsecurity=False)
+    try:
+        hashlib.sha1(b"")
+    except ValueError:  # a machine whose policy forbids it unless it is said what it is not for
+        return partial(hashlib.sha1, usedforsecurity=False)
+    return hashlib.sha1  # a quarter faster without that word
 
 
 def hash_of(object_format: str, framed: bytes) -> str:
@@ -235,13 +242,16 @@ def commit_links(content: bytes, object_format: str) -> tuple[str, tuple[str, ..
     return tree.decode(), tuple(parent.decode() for parent in parents)
 
 
-def commit_ids(content: bytes, object_format: str) -> tuple[bytes, list[bytes]]:
+def commit_ids(content: bytes, object_format: str) -> tuple[bytes, Sequence[bytes]]:
     """Return the same in bytes, for who reads many."""
+    usual = _ONE_PARENT.match(content) if object_format == "sha1" else None
+    if usual is not None:
+        return usual[1], (usual[2],)
     links = _LINKS[object_format].match(content)
     if links is None:
-        return b"", []
+        return b"", ()
     tree, parents = links.groups()
     rest = len(content) - links.end()
     if rest > len(b"parent ") + len(tree) and content.startswith(b"parent ", links.end()):
-        return b"", []  # as for git, what is shorter is no parent any more
+        return b"", ()  # as for git, what is shorter is no parent any more
     return tree.lower(), parents.lower().split()[1::2]

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from grit.core.codec import DecodedChunk, Problem, decode_chunk, sound_sizes, split_sound
+from grit.core.codec import DecodedChunk, Problem, decode_chunks, sound_sizes, split_sound
 from grit.services.forked import Pool
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ _NUMBER: Final = "I"
 def decoded(blobs: Iterable["Blob"], *, whole_log: bool) -> Iterator[tuple[str, DecodedChunk]]:
     """Yield each blob's id with what it holds, in the order given."""
     if not whole_log:
-        for blob in blobs:
-            yield blob.oid, _decode_blob(blob)
+        for portion in _portions(blobs):
+            yield from _collect(portion, None)
         return
     with Pool(_sizes) as pool:
         for portion, answers in pool.answers(_portions(blobs), _chunks):
@@ -50,12 +50,6 @@ def _is_sent(blob: "Blob") -> bool:
     return blob.data is not None and len(blob.data) >= CHUNK_SENT_BYTES_MIN
 
 
-def _decode_blob(blob: "Blob") -> DecodedChunk:
-    if blob.data is None:
-        return DecodedChunk([], [Problem(None, blob.problem or "unreadable", None)])
-    return decode_chunk(blob.data)
-
-
 def _portions(blobs: Iterable["Blob"]) -> Iterator[list["Blob"]]:
     portion: list[Blob] = []
     size = 0
@@ -73,9 +67,14 @@ def _collect(
     portion: list["Blob"], answers: list[bytes] | None
 ) -> Iterator[tuple[str, DecodedChunk]]:
     spoken = iter(answers or ())
-    for blob in portion:
-        sizes = next(spoken, b"") if _is_sent(blob) else b""
-        if sizes and blob.data is not None:
-            yield blob.oid, split_sound(blob.data, array(_NUMBER, sizes).tolist())
+    sizes = [next(spoken, b"") if _is_sent(blob) else b"" for blob in portion]
+    pairs = list(zip(portion, sizes, strict=True))
+    rest = decode_chunks(blob.data for blob, size in pairs if blob.data is not None and not size)
+    for blob, size in pairs:
+        if blob.data is None:
+            reason = blob.problem or "unreadable"
+            yield blob.oid, DecodedChunk([], [Problem(None, reason, None)])
+        elif size:
+            yield blob.oid, split_sound(blob.data, array(_NUMBER, size).tolist())
         else:
-            yield blob.oid, _decode_blob(blob)
+            yield blob.oid, next(rest)

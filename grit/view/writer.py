@@ -6,6 +6,7 @@ One path serves an own append, catching up and a rebuild.
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from operator import itemgetter
 from struct import Struct
 from typing import Final, NamedTuple
@@ -310,13 +311,7 @@ def _put_orders(
 
 def _by_issue(counted: list[Event], standing: Standing | None) -> dict[IssueId, list[Event]]:
     """Group events, which come in the order of issues and their events, and what was released."""
-    groups: dict[IssueId, list[Event]] = {}
-    for event in counted:
-        issue_id = event.issue_id
-        if issue_id in groups:
-            groups[issue_id].append(event)
-        else:
-            groups[issue_id] = [event]
+    groups = {issue_id: list(group) for issue_id, group in groupby(counted, itemgetter(1))}
     if standing is not None and standing.released:
         for event in standing.released:
             groups.setdefault(event.issue_id, []).append(event)
@@ -401,10 +396,11 @@ def _note_actors(txn: Txn, stored: _Stored, standing: Standing | None) -> int:
     unknown_count = 0
     for event in stored.fresh:
         event_id, issue_id, actor_id, ts_unix_ms, _, tag, _, _ = event
+        tip = tips.get(actor_id, _NEVER)
         if held and event_id in held:
-            tips.setdefault(actor_id, _NEVER)
-        elif ts_unix_ms >= tips.get(actor_id, _NEVER)[0]:
-            tips[actor_id] = max(tips.get(actor_id, _NEVER), (ts_unix_ms, event_id))
+            tips[actor_id] = tip
+        elif ts_unix_ms >= tip[0]:
+            tips[actor_id] = max(tip, (ts_unix_ms, event_id))
         if tag == ACTOR_ANNOUNCED and bytes(issue_id) == actor_id:
             _rank(announced, event)
         elif tag not in KINDS:

@@ -153,3 +153,75 @@ def test_a_longer_head_among_many_is_not_canonical() -> None:
     assert [problem.reason for problem in codec.decode_chunk(data).problems] == [
         "not canonical CBOR"
     ]
+
+
+def _grouped(data: Sequence[bytes]) -> list[DecodedChunk]:
+    found = list(codec.decode_chunks(data))
+    assert found == [codec.decode_chunk(one) for one in data]
+    return found
+
+
+def test_small_chunks_are_checked_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sound ones take the fast check whatever each holds, and stay apart; a large one is alone."""
+    events = many()
+    data = [codec.encode_chunk(events[at : at + 3]) for at in range(0, len(events), 3)]
+    _grouped(data)
+    _grouped([])
+    _grouped([*data, codec.encode_chunk(events * 300), *data])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_GROUP_BYTES_MAX", 1_000)
+        _grouped(data)
+    monkeypatch.setattr(codec, "decode_chunk", lambda _: pytest.fail("checked alone"))
+    assert [one for found in codec.decode_chunks(data) for one, _ in found.records] == events
+
+
+_RECORD = chunk([list(created())])[codec.HEADER_BYTES + 1 :]
+_HEADER = codec.encode_chunk([])[: codec.HEADER_BYTES]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        b"nothing",
+        codec.encode_chunk([]),
+        _HEADER + b"\x98\x01" + _RECORD,
+        _HEADER + b"\x81" + _RECORD + _RECORD,
+        _HEADER + b"\x82" + _RECORD,
+        _HEADER + b"\x81" + _RECORD[:-40],
+        _HEADER + b"\x81" + _RECORD[:-1] + b"\x40",
+        _HEADER + b"\x99\x03\xe8" + _RECORD * 3,
+        _HEADER + b"\x99\x27\x10" + _RECORD,
+        chunk([[1, 2]]),
+        chunk([None] * 40),
+    ],
+)
+def test_one_bad_chunk_among_small_ones_costs_only_itself(bad: bytes) -> None:
+    """Whatever it claims, cuts off or adds."""
+    good = codec.encode_chunk([created()])
+    for data in ([good, bad, good], [bad, good], [good, bad], [bad] * 8):
+        _grouped(data)
+
+
+@pytest.mark.parametrize("cut", [1, 40, len(_RECORD) - 1])
+def test_a_record_that_lies_in_two_chunks_lies_in_none(cut: int) -> None:
+    """Together they would be sound; so would a chunk with one too many and one with too few."""
+    one = _HEADER + b"\x82" + _RECORD + _RECORD[:cut]
+    found = _grouped([one, _HEADER + b"\x81" + _RECORD[cut:]])
+    assert [len(chunk.records) for chunk in found] == [1, 0]
+    _grouped([_HEADER + b"\x81" + _RECORD * 2, _HEADER + b"\x82" + _RECORD])
+
+
+@given(data=st.data())
+def test_chunks_together_say_what_each_says(data: st.DataObject) -> None:
+    """Of any sizes, with a byte that differs here or there."""
+    events = many()
+    chunks = []
+    while events:
+        size = data.draw(st.integers(1, 5))
+        whole = bytearray(codec.encode_chunk(events[:size]))
+        events = events[size:]
+        if data.draw(st.booleans()):
+            whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+        chunks.append(bytes(whole))
+    _grouped(chunks)

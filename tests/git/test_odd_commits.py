@@ -1,5 +1,6 @@
 """Odd commits: what git takes for one hides nothing, and what cannot be read is not joined."""
 
+import hashlib
 import os
 import re
 import zlib
@@ -173,3 +174,17 @@ def test_a_loose_object_with_a_false_size_is_none(log):
     tree = store.write("tree", b"100644 x.bin\0" + bytes.fromhex(oid))
     head = store.commit(tree, [], 1)
     assert [blob.data for blob in log.wal.read(head, None)] == [None]
+
+
+def test_a_policy_that_forbids_sha1_does_not_forbid_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where OpenSSL allows it only for what is no security, the same hash is had by saying so."""
+    real = hashlib.sha1
+
+    def strict(data: bytes, *, usedforsecurity: bool = True) -> "hashlib._Hash":
+        if usedforsecurity:
+            raise ValueError("disabled for FIPS")
+        return real(data)
+
+    monkeypatch.setattr(hashlib, "sha1", strict)
+    new_hash = objects.hash_function.__wrapped__("sha1")
+    assert new_hash(b"blob 0\0").hexdigest() == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
