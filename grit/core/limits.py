@@ -52,7 +52,7 @@ RECORD_BYTES_MIN: Final = 74
 """The smallest record: header, three ids, time, null parent, kind, empty payload, no signature."""
 TREE_DEPTH_MAX: Final = 8
 """Folders below a commit's own tree in which chunks are looked for."""
-BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
+BATCH_BYTES_MAX: Final = 12 * 1024 * 1024
 """Records that are held at once where many are read or written; one more may be on its way."""
 SEEN_OBJECTS_MAX: Final = 200_000
 """Trees and chunks that a reader of the log remembers, so as not to read them again."""

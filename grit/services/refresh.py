@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from grit.view.rows import Meta
     from grit.view.writer import Writer
 
-BATCH_EVENTS = 50_000
+BATCH_EVENTS = 30_000
 """Events held in memory before they go into the view."""
 
 
@@ -353,7 +353,7 @@ def _apply(
             del chunk, taken  # large ones must not stay while the next is decoded
             if full or size >= BATCH_BYTES_MAX:
                 judge.begin(records, verified=verified)
-                writer.apply(records, old, problems)
+                writer.apply(records, old, problems, more=True)
                 records, problems, size = [], [], 0
         judge.begin(records, verified=verified)
         writer.apply(records, head, problems)

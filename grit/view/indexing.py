@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple
 
 from grit.core.ids import IssueId
 from grit.core.issue import Dependency, Summary
+from grit.core.limits import BATCH_BYTES_MAX
 from grit.view import keys
 from grit.view.database import Txn
 from grit.view.rows import Row, encode_row, get_row, scan
@@ -20,19 +22,50 @@ class Change(NamedTuple):
 
 Changes = dict[IssueId, Change]
 Summaries = dict[IssueId, Summary]
+_VALUE_BYTES: Final = 100
+_ROWS_MAX: Final = 1_000
+
+
+class Projection:
+    """Changed summaries on their way to rows, no more at a time than memory allows.
+
+    Where `writes` is False they are only collected.
+    """
+
+    def __init__(self, txn: Txn, *, writes: bool = True) -> None:
+        self.changes: Changes = {}
+        self._txn = txn
+        self._writes = writes
+        self._weight = 0
+
+    def add(self, issue_id: IssueId, old: Row | None, new: Summary) -> None:
+        """Take in what became of an issue."""
+        self.changes[issue_id] = Change(old, new)
+        if self._writes:
+            self._weight += weight(new) + (0 if old is None else weight(old.summary))
+            if self._weight > BATCH_BYTES_MAX:
+                self.write()
+
+    def write(self) -> None:
+        """Bring all rows that follow from what was taken in up to date."""
+        if self._writes:
+            project(self._txn, self.changes)
+            self.changes.clear()
+            self._weight = 0
 
 
 def project(txn: Txn, changes: Changes) -> None:
-    """Bring all rows that follow from summaries up to date; adds to `changes` what they touch."""
+    """Bring all rows that follow from summaries up to date."""
     doubtful = _update_edges(txn, changes)
-    for issue_id in doubtful - changes.keys():
-        row = get_row(txn, issue_id)
-        if row is not None:
-            changes[issue_id] = Change(row, row.summary)
+    touched = (
+        (issue_id, Change(row, row.summary))
+        for issue_id in doubtful - changes.keys()
+        if (row := get_row(txn, issue_id)) is not None
+    )
     issues: list[tuple[bytes, bytes]] = []
     added: list[bytes] = []
     removed: list[bytes] = []
-    for issue_id, (old, new) in changes.items():
+    for issue_id, (old, new) in chain(changes.items(), touched):
         if issue_id in doubtful:
             blocked = is_open(new) and any(_before_open(txn, changes, new))
         else:
@@ -48,6 +81,9 @@ def project(txn: Txn, changes: Changes) -> None:
             before = keys.index_keys(old.summary, blocked=old.blocked)
             added += now - before
             removed += before - now
+        if len(issues) > _ROWS_MAX:
+            txn.cursor().putmulti(issues)
+            issues.clear()
     issues.sort()
     txn.cursor().putmulti(issues)
     _update_index(txn, added, removed)
@@ -77,6 +113,14 @@ def project_all(txn: Txn, summaries: Summaries) -> None:
         for issue_id in sorted(summaries)
     )
     txn.cursor().putmulti(rows)
+
+
+def weight(summary: Summary) -> int:
+    """Return about how many bytes the values of a summary take in memory, at most."""
+    _, title, _, labels, assignees, fields, *_ = summary
+    chars = len(title) + sum(map(len, labels)) + sum(map(len, chain.from_iterable(fields)))
+    count = len(labels) + len(assignees) + len(fields) + len(summary.dependencies)
+    return 4 * chars + _VALUE_BYTES * count
 
 
 def is_open(summary: Summary) -> bool:

@@ -15,6 +15,7 @@ ORDER       issue_id(16) ts(8) actor(16) event_id(32)       seq(8)
 ASIDE       readable(1) blob oid                            what was set aside first, and how much
 DOUBT       actor(16) event_id(32)                          issue_id(16) ts(8), status, signatures
 ISSUE       issue_id(16)                                    crc, summary and blocked flag
+REFOLD      issue_id(16)                                    empty: its row waits for the last batch
 STALE       issue_id(16)                                    empty: its words are not indexed yet
 WORD        word 00 issue_id(16)                            empty
 EVENT       seq(8)                                          crc, stored record
@@ -37,6 +38,7 @@ META: Final = b"m"
 ORDER: Final = b"o"
 ASIDE: Final = b"p"
 DOUBT: Final = b"q"
+REFOLD: Final = b"r"
 ISSUE: Final = b"s"
 STALE: Final = b"t"
 WORD: Final = b"w"

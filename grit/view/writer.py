@@ -30,7 +30,7 @@ from grit.core.issue import Summary
 from grit.core.limits import LOCK_WAIT_MS_MAX
 from grit.view import keys
 from grit.view.database import Database, Txn
-from grit.view.indexing import Change, Changes, Summaries, project, project_all
+from grit.view.indexing import Changes, Projection, Summaries, project_all, weight
 from grit.view.rows import (
     IssueEvents,
     Meta,
@@ -41,6 +41,7 @@ from grit.view.rows import (
     get_person,
     get_row,
     put_meta,
+    scan,
     seal,
 )
 from grit.view.standing import Judge, Standing
@@ -51,14 +52,14 @@ _BULK_EVENTS: Final = 1_000
 _ISSUE_BYTES: Final = 4_000
 """What an issue's rows add to the file, generously."""
 JOURNAL_ENTRIES_MAX: Final = 2_048
+_UNWRITTEN_MAX: Final = 100_000
+_UNWRITTEN_BYTES_MAX: Final = 2**25
+"""How many summaries may wait for the end of a build, and what their values may take."""
 _ROW_BYTES: Final = 700
 """What an event adds to the file beside its record, generously."""
 _TEXT_TAGS: Final = frozenset(
-    (
-        ISSUE_CREATED, ISSUE_UPDATED, COMMENT_ADDED, COMMENT_EDITED, COMMENT_REDACTED,
-        TIME_OVERRULED,
-    )
-)  # fmt: skip
+    (ISSUE_CREATED, ISSUE_UPDATED, COMMENT_ADDED, COMMENT_EDITED, COMMENT_REDACTED, TIME_OVERRULED)
+)
 
 _Announced = tuple[bool, int, EventId, Event]
 """Certified or not, time and id, by which announcements are ranked; and the event."""
@@ -90,7 +91,9 @@ class Applied(NamedTuple):
     event_count: int
     """Events that the view did not know."""
     changes: Changes
-    """The issues that they touch."""
+    """In a file that is being built, the issues that they touch."""
+    late: list[IssueId]
+    """Issues that are folded with the last batch, since not all came in order."""
 
 
 @contextmanager
@@ -127,12 +130,13 @@ class Writer:
     In a file that is being built, the rows of issues are written once, at the end.
     """
 
-    __slots__ = ("_database", "_judge", "_unwritten")
+    __slots__ = ("_database", "_judge", "_unwritten", "_weight")
 
     def __init__(self, database: Database, judge: Judge | None = None) -> None:
         self._database = database
         self._judge = judge
         self._unwritten: Summaries | None = {} if database.building else None
+        self._weight = 0
 
     def meta(self) -> Meta:
         """Return the head that the rows stand for, and what they were folded under."""
@@ -161,16 +165,22 @@ class Writer:
         head: str | None,
         problems: Sequence[tuple[str, Problem]] = (),
         journal: Journal | None = None,
+        *,
+        more: bool = False,
     ) -> Applied:
         """Add events, in any order, known or not, and move the head, in one transaction.
 
         `problems` pairs a blob's id with what was set aside in it, all of a blob at once. Of two
         copies of one event the signed one stays, and among signed ones the valid one.
+        With `more` to come, an issue that would have to be read whole has its old row until then.
         Raises IoFailed when the disk is full, ViewDoubt when the view is damaged.
         """
 
         def work(txn: Txn) -> Applied:
-            return _apply(txn, records, head, problems, journal, self._judge, self._unwritten)
+            applied = _apply(txn, records, head, problems, journal, self._judge, self._unwritten)
+            if self._unwritten is None and not more:
+                _refold(txn)
+            return applied
 
         rows = len(records) + len(problems)
         need_bytes = sum([len(record) for _, record in records]) + _ROW_BYTES * rows
@@ -184,18 +194,27 @@ class Writer:
             if pause:
                 gc.enable()
         if self._unwritten is not None:
-            self._unwritten.update((key, one.new) for key, one in applied.changes.items())
+            self._keep(self._unwritten, applied)
         return applied
+
+    def _keep(self, unwritten: Summaries, applied: Applied) -> None:
+        gone = [unwritten.pop(one) for one in (*applied.late, *applied.changes) if one in unwritten]
+        fresh = {issue_id: change.new for issue_id, change in applied.changes.items()}
+        self._weight += sum(map(weight, fresh.values())) - sum(map(weight, gone))
+        unwritten.update(fresh)
+        if self._weight > _UNWRITTEN_BYTES_MAX or len(unwritten) > _UNWRITTEN_MAX:
+            self._write_rows()
+
+    def _write_rows(self) -> None:
+        unwritten, self._unwritten = self._unwritten or {}, None
+        need_bytes = _ISSUE_BYTES * len(unwritten) + self._weight
+        self._database.write(lambda txn: project_all(txn, unwritten), need_bytes=need_bytes)
 
     def finish(self) -> None:
         """Write the rows of all issues into a file that was built; nothing else may follow."""
-        unwritten = self._unwritten
-        if unwritten:
-
-            def work(txn: Txn) -> None:
-                project_all(txn, unwritten)
-
-            self._database.write(work, need_bytes=_ISSUE_BYTES * len(unwritten))
+        if self._unwritten is not None:
+            self._write_rows()
+            self._database.write(_refold, need_bytes=2**20)
 
 
 def _apply(
@@ -214,17 +233,22 @@ def _apply(
     standing = None if judge is None else Standing(txn, judge)
     stored = _store(txn, records, meta.next_seq, standing, unwritten)
     stale: list[tuple[bytes, bytes]] = []
-    changes: Changes = {}
+    late: list[IssueId] = []
+    projection = Projection(txn, writes=unwritten is None)
     for issue_id, news in stored.groups.items():
         row = get_row(txn, issue_id) if unwritten is None else None
         before = row.summary if row is not None else (unwritten or {}).get(issue_id)
-        summary = _fold(txn, news, before, alone=issue_id in stored.unseen)
+        summary = _folded(news, before, alone=issue_id in stored.unseen)
         if summary is not None:
-            changes[issue_id] = Change(row, summary)
-            if not _TEXT_TAGS.isdisjoint([event.tag for event in news]):
-                stale.append((keys.STALE + issue_id, b""))
-    if unwritten is None:
-        project(txn, changes)
+            projection.add(issue_id, row, summary)
+        elif before is not None or any(event.tag == ISSUE_CREATED for event in news):
+            late.append(issue_id)
+        else:
+            continue  # its creation is missing
+        if not _TEXT_TAGS.isdisjoint([event.tag for event in news]):
+            stale.append((keys.STALE + issue_id, b""))
+    projection.write()
+    txn.cursor().putmulti((keys.REFOLD + issue_id, b"") for issue_id in sorted(late))
     txn.cursor().putmulti(stale)
     unknown_count = _note_actors(txn, stored, standing)
     event_count = len(stored.fresh)
@@ -240,7 +264,7 @@ def _apply(
     if journal is not None:
         meta = _keep_journal(txn, meta, journal)
     put_meta(txn, meta)
-    return Applied(event_count, changes)
+    return Applied(event_count, projection.changes, late)
 
 
 def _store(
@@ -373,19 +397,25 @@ def _better(event: Event, than: Event, standing: Standing | None) -> bool:
     return event.sig is not None and (than.sig is None or event.sig < than.sig)
 
 
-def _fold(txn: Txn, news: list[Event], before: Summary | None, *, alone: bool) -> Summary | None:
-    """Return an issue's summary with new events; None while its creation is missing.
+def _refold(txn: Txn) -> None:
+    """Fold the issues whose events came in another order than theirs: with the last batch, once."""
+    projection = Projection(txn)
+    for issue_id in [IssueId(key[1:]) for key, _ in scan(txn, keys.REFOLD)]:
+        summary = summarise(IssueEvents(txn, issue_id))
+        assert summary is not None, "an issue that was created has a summary"
+        projection.add(issue_id, get_row(txn, issue_id), summary)
+        txn.delete(keys.REFOLD + issue_id)
+    projection.write()
 
-    All of `news` are stored already; `alone` says that no others are.
+
+def _folded(news: list[Event], before: Summary | None, *, alone: bool) -> Summary | None:
+    """Return an issue's summary with new events; None where that takes reading the others.
+
+    `alone` says that there are no others. None, too, while its creation is missing.
     """
-    issue_id = news[0].issue_id
     if before is not None and follows(before, news):
         return advance(before, news)
-    if before is None and all(event.tag != ISSUE_CREATED for event in news):
-        return None
-    summary = summarise(news if alone else IssueEvents(txn, issue_id))
-    assert summary is not None, "an issue that was created has a summary"
-    return summary
+    return summarise(news) if alone else None
 
 
 def _note_actors(txn: Txn, stored: _Stored, standing: Standing | None) -> int:

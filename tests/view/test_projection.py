@@ -4,42 +4,67 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grit.core import events as kinds
 from grit.core.events import Event
+from grit.core.ids import IssueId
 from grit.core.query import SORT_NAMES, Query, Term
 from grit.files.private import Folder
-from grit.view import keys
-from grit.view.database import Database
+from grit.view import indexing, keys
+from grit.view import writer as writer_module
+from grit.view.database import Database, Txn
 from grit.view.reader import ViewReader
-from grit.view.rows import get_row, scan
+from grit.view.rows import IssueEvents, get_row, scan
 from grit.view.writer import rebuilding, writing
+from tests.core.builders import NOW_MS, created, event
 from tests.view import naive
 
 
 @contextmanager
-def view_of(batches: list[list[Event]], built: int = 1) -> Iterator[tuple[Database, ViewReader]]:
-    """Give a view that was built from the first batches, and was brought the others later."""
+def view_of(
+    batches: list[list[Event]], built: int = 1, *, more: bool = False
+) -> Iterator[tuple[Database, ViewReader]]:
+    """Give a view that was built from the first batches, and was brought the others later.
+
+    With `more` the rows of late events are left to the end of the first and of the others.
+    """
     with tempfile.TemporaryDirectory() as folder:
         database = Database(Folder(folder, ("view",), "grit"))
         with rebuilding(database) as writer:
-            for batch in batches[:built]:
-                writer.apply(naive.records(batch), "head-0")
-        for number, batch in enumerate(batches[built:]):
+            for number, batch in enumerate(batches[:built], 1):
+                wait = more and number < min(built, len(batches))
+                writer.apply(naive.records(batch), "head-0", more=wait)
+        for number, batch in enumerate(batches[built:], built + 1):
             with writing(database) as writer:
-                writer.apply(naive.records(batch), f"head-{number}")
+                wait = more and number < len(batches)
+                writer.apply(naive.records(batch), f"head-{number}", more=wait)
         yield database, ViewReader(database)
         database.close()
 
 
-@given(naive.logs(), st.integers(0, 2**32), st.integers(0, 4))
+@pytest.mark.parametrize("memory", ["enough", "little"])
+@given(naive.logs(), st.integers(0, 2**32), st.integers(0, 4), st.booleans())
 def test_any_way_of_delivery_gives_the_same_rows(
-    events: list[Event], seed: int, built: int
+    memory: str, events: list[Event], seed: int, built: int, more: bool
 ) -> None:
-    """Split, reordered and doubled, the events give the rows of their fold."""
+    """Split, reordered and doubled, the events give the rows of their fold.
+
+    Also where rows must be written whenever a summary or two are held.
+    """
     model = naive.Model(events)
-    with view_of(naive.shuffled_batches(events, seed), built) as (database, reader):
+    with pytest.MonkeyPatch.context() as patch:
+        if memory == "little":
+            patch.setattr(writer_module, "_UNWRITTEN_MAX", 1)
+            patch.setattr(indexing, "BATCH_BYTES_MAX", seed % 300)
+            patch.setattr(indexing, "_ROWS_MAX", 0)
+        _check_delivery(model, naive.shuffled_batches(events, seed), built, more)
+
+
+def _check_delivery(model: naive.Model, batches: list[list[Event]], built: int, more: bool) -> None:
+    with view_of(batches, built, more=more) as (database, reader):
         assert list(reader.all_rows()) == model.summaries()
         assert list(reader.all_events()) == model.events
         for issue_id in naive.ISSUES:
@@ -49,6 +74,41 @@ def test_any_way_of_delivery_gives_the_same_rows(
         assert stats.event_count == len(model.events)
         assert stats.issue_count == len(model.issues)
         assert stats.unknown_count == sum(event.tag == 777 for event in model.events)
+
+
+def test_a_long_issue_is_read_once_however_many_batches_bring_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each batch holds earlier events than the one before: its row is folded with the last one."""
+    events = [event(kinds.COMMENT_ADDED, f"comment {at}", ts=NOW_MS + at) for at in range(1, 40)]
+    batches = [[created()], *([one] for one in reversed(events))]
+    reads: list[IssueId] = []
+    real = writer_module.IssueEvents
+
+    def counted(txn: Txn, issue_id: IssueId) -> IssueEvents:
+        reads.append(issue_id)
+        return real(txn, issue_id)
+
+    monkeypatch.setattr(writer_module, "IssueEvents", counted)
+    for built in (len(batches), 1):
+        reads.clear()
+        with view_of(batches, built, more=True) as (database, reader):
+            assert [row.comment_count for row in reader.all_rows()] == [len(events)]
+            with database.reading() as txn:
+                assert not list(scan(txn, keys.REFOLD))
+        assert len(reads) == 1
+
+
+def test_what_a_killed_process_left_to_fold_is_folded_by_the_next_one() -> None:
+    """The events are known to it already; that their issue's row is not done stands in the view."""
+    events = [event(kinds.COMMENT_ADDED, f"comment {at}", ts=NOW_MS + at) for at in range(1, 4)]
+    with view_of([[created(), events[2]]]) as (database, reader):
+        with writing(database) as writer:
+            writer.apply(naive.records([events[0]]), "head-0", more=True)
+        assert [row.comment_count for row in reader.all_rows()] == [1]
+        with writing(database) as writer:
+            writer.apply(naive.records(events[:1]), "head-1")
+        assert [row.comment_count for row in reader.all_rows()] == [2]
 
 
 def _check_indexes(database: Database, model: naive.Model) -> None:
