@@ -365,13 +365,14 @@ def _events(rows: Rows, records: list[bytes]) -> list[tuple[Event, bytes]]:
 def _records(body: bytes, rows: Rows) -> list[bytes]:
     """Return the records of a canonical body whose rows begin with an event_id and an issue_id.
 
-    Every record begins with what is looked for; if other places do too, there are too many.
+    Every record begins with what is looked for; if other places do too, there are too many, and
+    too few if an id has the head of a record in it.
     """
     starts = {cast(bytes, row[0]) + _ISSUE_HEAD for row in rows}
     size = limits.EVENT_ID_BYTES + len(_ISSUE_HEAD)
     records: list[bytes] = []
     for rest in body.split(RECORD_HEAD)[1:]:
-        if rest[:size] in starts:
+        if not records or rest[:size] in starts:
             records.append(RECORD_HEAD + rest)
         else:
             records[-1] += RECORD_HEAD + rest

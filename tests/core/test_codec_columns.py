@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import cast
 
 import cbor2
 import pytest
@@ -71,6 +72,34 @@ def test_what_looks_like_a_start_is_none() -> None:
         patch.setattr(codec, "_ISSUE_HEAD", b"")
         assert codec.sound_sizes(data) is None
         assert codec.decode_chunk(data) == one_by_one(data)
+
+
+@pytest.mark.parametrize("place", [0, 3])
+@pytest.mark.parametrize("at", [0, 5, 29])
+def test_an_id_with_the_head_of_a_record_in_it(place: int, at: int) -> None:
+    """One hash in half a million has it somewhere; who lies about an id can put it there."""
+    records = [list(one) for one in many()]
+    records[place][0] = (b"\x01" * at + codec.RECORD_HEAD + b"\x02" * 32)[:32]
+    data = chunk(records)
+    assert codec.decode_chunk(data) == one_by_one(data)
+    assert codec.sound_sizes(data) is None
+    small = [chunk([one]) for one in records]
+    assert [one.records for one in codec.decode_chunks(small)].count([]) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "hasher", lambda: lambda preimage: Named(preimage, records))
+        assert one_by_one(data).problems == []
+        assert codec.decode_chunk(data) == one_by_one(data)
+
+
+class Named:
+    """A hash that is what the records say."""
+
+    def __init__(self, preimage: bytes, records: Sequence[Record]) -> None:
+        by_preimage = {cbor2.dumps([1, *one[1:7]]): one[0] for one in records}
+        self._digest = by_preimage[preimage]
+
+    def digest(self) -> bytes:
+        return cast(bytes, self._digest)
 
 
 BAD: dict[str, tuple[int, object]] = {
