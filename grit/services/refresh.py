@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from grit.view.rows import Meta
     from grit.view.writer import Writer
 
-BATCH_EVENTS = 30_000
+BATCH_EVENTS = 50_000
 """Events held in memory before they go into the view."""
 
 

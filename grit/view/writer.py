@@ -46,8 +46,6 @@ from grit.view.rows import (
 )
 from grit.view.standing import Judge, Standing
 
-BATCH_EVENTS: Final = 100_000
-"""What a caller should apply at once at most: bounds the memory of a transaction."""
 _BULK_EVENTS: Final = 1_000
 _ISSUE_BYTES: Final = 4_000
 """What an issue's rows add to the file, generously."""
@@ -182,26 +180,28 @@ class Writer:
                 _refold(txn)
             return applied
 
-        rows = len(records) + len(problems)
-        need_bytes = sum([len(record) for _, record in records]) + _ROW_BYTES * rows
+        size = sum([len(record) for _, record in records])
+        need_bytes = size + _ROW_BYTES * (len(records) + len(problems)) + 2**20
         # A collection in the middle of a bulk walks everything that was decoded: a third of it.
         pause = len(records) > _BULK_EVENTS and gc.isenabled()
         if pause:
             gc.disable()
         try:
-            applied = self._database.write(work, need_bytes=need_bytes + 2**20)
+            applied = self._database.write(work, need_bytes=need_bytes)
         finally:
             if pause:
                 gc.enable()
         if self._unwritten is not None:
-            self._keep(self._unwritten, applied)
+            self._keep(self._unwritten, applied, size)
         return applied
 
-    def _keep(self, unwritten: Summaries, applied: Applied) -> None:
-        gone = [unwritten.pop(one) for one in (*applied.late, *applied.changes) if one in unwritten]
-        fresh = {issue_id: change.new for issue_id, change in applied.changes.items()}
-        self._weight += sum(map(weight, fresh.values())) - sum(map(weight, gone))
-        unwritten.update(fresh)
+    def _keep(self, unwritten: Summaries, applied: Applied, size: int) -> None:
+        for issue_id in applied.late:
+            unwritten.pop(issue_id, None)
+        unwritten.update((key, one.new) for key, one in applied.changes.items())
+        self._weight += 2 * size
+        if self._weight > _UNWRITTEN_BYTES_MAX:  # that was a guess
+            self._weight = sum(map(weight, unwritten.values()))
         if self._weight > _UNWRITTEN_BYTES_MAX or len(unwritten) > _UNWRITTEN_MAX:
             self._write_rows()
 
@@ -402,7 +402,7 @@ def _refold(txn: Txn) -> None:
     projection = Projection(txn)
     for issue_id in [IssueId(key[1:]) for key, _ in scan(txn, keys.REFOLD)]:
         summary = summarise(IssueEvents(txn, issue_id))
-        assert summary is not None, "an issue that was created has a summary"
+        assert summary is not None, "it was created"
         projection.add(issue_id, get_row(txn, issue_id), summary)
         txn.delete(keys.REFOLD + issue_id)
     projection.write()
