@@ -16,6 +16,8 @@ TEXT_BYTES_MAX: Final = 4 * 1024 * 1024
 """A body, a comment or a context summary, as UTF-8."""
 TEXT_KEPT_BYTES: Final = 64 * 1024
 """Of a longer text the view keeps this beginning, which searches and pages know alone."""
+TITLE_SORTED_CHARS: Final = 200
+"""Titles that are alike so far come in the order of their ids."""
 TEXTS_SEARCHED_BYTES: Final = TEXT_BYTES_MAX
 """Of all texts of an issue together."""
 LABEL_CHARS_MAX: Final = 256
@@ -200,6 +202,10 @@ FOLDER_NAMES_MAX: Final = 1_000_000
 REF_BYTES_MAX: Final = 4_096
 PACKED_REFS_BYTES_MAX: Final = 256 * 1024 * 1024
 """A few million refs; git itself has no bound."""
+PACKED_REFS_MAX: Final = 100_000
+"""Records of what other places have that are looked at; more of them count as absent."""
+HEADS_TAKEN_MAX: Final = 100
+"""New heads of other places that one command takes in."""
 SHALLOW_BYTES_MAX: Final = 16 * 1024 * 1024
 GIT_CONFIG_BYTES_MAX: Final = 4 * 1024 * 1024
 GIT_SETTINGS_BYTES_MAX: Final = 16 * 1024 * 1024

@@ -25,8 +25,9 @@ from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple
 
 from grit.core.errors import InvalidArgs
-from grit.core.ids import ActorId, parse_number
+from grit.core.ids import ActorId, IssueId, parse_number
 from grit.core.issue import Summary
+from grit.core.limits import TITLE_SORTED_CHARS
 from grit.core.long_text import Text
 from grit.core.text import matches_phrase, searched, tokens
 
@@ -299,15 +300,19 @@ def sort_key(summary: Summary, name: SortName) -> SortKey:
     """Return the key by which ascending order puts the issues as people expect them.
 
     `updated` and `created` newest first, `priority` most urgent first and then oldest first,
-    `title` alphabetically without case; the issue id breaks every tie.
+    `title` alphabetically without case by its beginning; the issue id breaks every tie.
     """
     return _SORT_KEYS[name](summary)
+
+
+def _title_key(title: str, issue_id: IssueId) -> SortKey:
+    return _folded(title), title, issue_id
 
 
 _SORT_KEYS: Final[dict[str, Callable[[Summary], SortKey]]] = {
     "updated": lambda row: (-row.updated_ts, row.issue_id),
     "created": lambda row: (-row.created_ts, row.issue_id),
     "priority": lambda row: (priority_rank(row.field("priority")), row.created_ts, row.issue_id),
-    "title": lambda row: (_folded(row.title), row.title, row.issue_id),
+    "title": lambda row: _title_key(row.title[:TITLE_SORTED_CHARS], row.issue_id),
     "id": lambda row: (row.issue_id,),
 }

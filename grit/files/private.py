@@ -11,7 +11,7 @@ no such calls (Windows) the path is looked at first.
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from types import TracebackType
@@ -21,6 +21,7 @@ from grit.core.errors import IoFailed
 from grit.core.limits import FOLDER_NAMES_MAX
 from grit.files.names import NAMES, Kind, Named, inside, look_up
 
+_PART_BYTES: Final = 1 << 20
 _RELATIVE: Final = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _FILE: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -93,6 +94,28 @@ def read_plain(path: str, bytes_max: int, *, follow: bool = True, cut: bool = Fa
     What is over the bound is cut off with `cut`, else refused. Raises FileNotFoundError,
     IsADirectoryError, NotPrivate and other OSErrors.
     """
+    fd = _open_plain(path, follow=follow)
+    try:
+        return _read(fd, path, bytes_max, cut=cut)
+    finally:
+        os.close(fd)
+
+
+def plain_parts(path: str, bytes_max: int) -> Iterator[bytes]:
+    """Yield such a file in parts of at most 1 MiB; raises the same, also at the bound."""
+    fd = _open_plain(path, follow=True)
+    try:
+        left = bytes_max
+        while part := os.read(fd, _PART_BYTES):
+            left -= len(part)
+            if left < 0:
+                raise NotPrivate(path, f"is larger than {bytes_max} bytes")
+            yield part
+    finally:
+        os.close(fd)
+
+
+def _open_plain(path: str, *, follow: bool) -> int:
     flags = _FILE | (getattr(os, "O_CLOEXEC", 0) if follow else _NO_LINK)
     if not _RELATIVE and not follow and os.path.islink(path):
         raise NotPrivate(path, "is a symbolic link")
@@ -106,16 +129,14 @@ def read_plain(path: str, bytes_max: int, *, follow: bool = True, cut: bool = Fa
         if error.errno == errno.ENXIO:
             raise NotPrivate(path, "is a socket") from error
         raise
-    try:
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        what = _other_than("file", mode)
-        if what is not None:
-            raise NotPrivate(path, what)
-        return _read(fd, path, bytes_max, cut=cut)
-    finally:
-        os.close(fd)
+    mode = os.fstat(fd).st_mode
+    what = _other_than("file", mode)
+    if what is None:
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise NotPrivate(path, what)
 
 
 def _read(fd: int, path: str, bytes_max: int, *, cut: bool) -> bytes:

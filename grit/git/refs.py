@@ -6,8 +6,9 @@ the git program (spec/wal.md, The ref).
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
@@ -16,9 +17,10 @@ from grit.core.limits import (
     LOCK_WAIT_MS_MAX,
     LOCKS_AT_ONCE,
     PACKED_REFS_BYTES_MAX,
+    PACKED_REFS_MAX,
     REF_BYTES_MAX,
 )
-from grit.files.private import Folder, NotPrivate, Opened, read_plain
+from grit.files.private import Folder, NotPrivate, Opened, plain_parts, read_plain
 from grit.git.repository import Repository, git_folder
 
 if TYPE_CHECKING:
@@ -79,10 +81,13 @@ def refs_below(
     stamp = _packed_stamp(repository)
     if stamp and stamp != packed_seen:
         marker = b" " + prefix.encode()
-        for line in _packed(repository, prefix).split(b"\n"):
+        lines = chain.from_iterable(part.split(b"\n") for part in packed_parts(repository, prefix))
+        for line in lines:
             oid, space, rest = line.partition(marker)
             if space and rest and (named is None or rest.rpartition(b"/")[2] == os.fsencode(named)):
                 found[prefix + os.fsdecode(rest)] = oid.decode(errors="replace")
+            if len(found) == PACKED_REFS_MAX:
+                break
     with suppress(OSError), _folder_of(repository, prefix).open() as folder:
         _collect_loose(folder, prefix, found, named)
     size = 64 if repository.object_format == "sha256" else 40
@@ -270,25 +275,36 @@ def _read_loose(repository: Repository, name: str) -> str | None:
 
 
 def _read_packed(repository: Repository, name: str) -> str | None:
-    data = _packed(repository, name)
-    if not data:
-        return None
-    if not data.endswith(b"\n"):
-        raise WalDamaged("packed-refs ends in the middle of a line; head unchanged", ref=name)
     suffix = b" " + os.fsencode(name) + b"\n"
-    at = data.find(suffix)
-    if at < 0:
-        return None
-    return _object_id(repository, name, data[data.rfind(b"\n", 0, at) + 1 : at])
+    found: bytes | None = None
+    part = b"\n"
+    for part in packed_parts(repository, name):
+        at = -1 if found is not None else part.find(suffix)
+        if at >= 0:
+            found = part[part.rfind(b"\n", 0, at) + 1 : at]
+    if not part.endswith(b"\n"):
+        raise WalDamaged("packed-refs ends in the middle of a line; head unchanged", ref=name)
+    return None if found is None else _object_id(repository, name, found)
 
 
-def _packed(repository: Repository, name: str) -> bytes:
+def packed_parts(repository: Repository, name: str) -> Iterator[bytes]:
+    """Yield packed-refs in parts of whole lines; what ends it without a newline comes last.
+
+    `name`: what is asked for. Raises GitFailed or IoFailed.
+    """
+    rest = b""
     try:
-        return read_plain(f"{repository.common_dir}/packed-refs", PACKED_REFS_BYTES_MAX)
+        for part in plain_parts(f"{repository.common_dir}/packed-refs", PACKED_REFS_BYTES_MAX):
+            lines, end, rest = (rest + part).rpartition(b"\n")
+            rest = rest[:REF_BYTES_MAX]  # what is longer is no ref
+            if end:
+                yield lines + end
     except FileNotFoundError:
-        return b""
+        return
     except OSError as error:
         raise _refused(name, "cannot read packed-refs for", error) from error
+    if rest:
+        yield rest
 
 
 def _object_id(repository: Repository, name: str, data: bytes) -> str:
@@ -302,7 +318,8 @@ def _object_id(repository: Repository, name: str, data: bytes) -> str:
 
 def _check_free(repository: Repository, name: str) -> None:
     """Refuse a name below which packed refs live: git could not hold both."""
-    if os.fsencode(f" {name}/") in _packed(repository, name):
+    below = os.fsencode(f" {name}/")
+    if any(below in part for part in packed_parts(repository, name)):
         raise WalDamaged(f"refs below {name}/ are in the way of the log", ref=name)
 
 

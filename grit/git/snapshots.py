@@ -7,14 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from grit.core import limits
-from grit.core.errors import GitFailed
+from grit.core.errors import GitFailed, IoFailed
 from grit.core.ids import parse_hex, parse_number
 from grit.core.limits import EVENT_ID_BYTES
-from grit.files.private import read_plain
 from grit.git.blob import Blob, not_a_blob, too_large, unreadable
 from grit.git.kept import look_after
 from grit.git.objects import ObjectWriter, hash_of
-from grit.git.refs import swap_ref
+from grit.git.refs import packed_parts, swap_ref
 from grit.git.repository import git_folder
 
 if TYPE_CHECKING:
@@ -256,12 +255,9 @@ def _any_ref(repository: Repository) -> bool:
         return True
     common_dir = repository.common_dir
     try:
-        packed = read_plain(f"{common_dir}/packed-refs", limits.PACKED_REFS_BYTES_MAX)
-        if b"/snapshots/" in packed:
+        if any(b"/snapshots/" in part for part in packed_parts(repository, SNAPSHOTS)):
             return True
-    except FileNotFoundError:
-        pass
-    except OSError:
+    except (GitFailed, IoFailed):
         return True  # git says what is wrong with it
     with suppress(OSError), git_folder(common_dir, SNAPSHOTS)[0].open():
         return True

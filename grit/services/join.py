@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
-from grit.core.limits import APPEND_RETRIES_MAX, READER_WAIT_MS_MAX
+from grit.core.limits import APPEND_RETRIES_MAX, HEADS_TAKEN_MAX, READER_WAIT_MS_MAX
 from grit.services.workspace import Workspace
 from grit.view.reader import Place
 
@@ -106,6 +106,21 @@ def _independent(workspace: Workspace, others: list[Other]) -> list[Other]:
     return [named[oid] for oid in ids if oid in kept]
 
 
+def _there(workspace: Workspace, others: list[Other]) -> list[Other]:
+    """Leave out heads that are not in the repository, and what are too many for one command.
+
+    Each would be looked for by itself; a few may come back, and are.
+    """
+    from grit.git.kept import packed
+
+    if len(others) <= HEADS_TAKEN_MAX:
+        return others
+    here = set(packed(workspace.repository, {other.head for other in others}))
+    there = [other for other in others if other.head in here][:HEADS_TAKEN_MAX]
+    workspace.notice(f"{len(others) - len(there)} recorded heads of other places are passed over")
+    return there
+
+
 def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:
     """Take in what can be; return whether everything was looked at, and need not be again.
 
@@ -117,7 +132,7 @@ def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:
     from grit.services.partial import check_log
 
     complete = True
-    for other in _independent(workspace, news.others):
+    for other in _independent(workspace, _there(workspace, news.others)):
         try:
             check_log(workspace.repository, other.head, workspace.wal.head())
             take_in(workspace, [other], None if locked else READER_WAIT_MS_MAX)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
+from sys import getsizeof
 from typing import Final, NamedTuple
 
 from grit.core.ids import IssueId
@@ -116,11 +117,10 @@ def project_all(txn: Txn, summaries: Summaries) -> None:
 
 
 def weight(summary: Summary) -> int:
-    """Return about how many bytes the values of a summary take in memory, at most."""
-    _, title, _, labels, assignees, fields, *_ = summary
-    chars = len(title) + sum(map(len, labels)) + sum(map(len, chain.from_iterable(fields)))
-    count = len(labels) + len(assignees) + len(fields) + len(summary.dependencies)
-    return 4 * chars + _VALUE_BYTES * count
+    """Return how many bytes the values of a summary take in memory."""
+    texts = chain((summary.title,), summary.labels, chain.from_iterable(summary.fields))
+    count = len(summary.assignees) + len(summary.dependencies)
+    return sum(map(getsizeof, texts)) + _VALUE_BYTES * count
 
 
 def is_open(summary: Summary) -> bool:

@@ -199,7 +199,7 @@ class Writer:
         for issue_id in applied.late:
             unwritten.pop(issue_id, None)
         unwritten.update((key, one.new) for key, one in applied.changes.items())
-        self._weight += 2 * size
+        self._weight += 4 * size
         if self._weight > _UNWRITTEN_BYTES_MAX:  # that was a guess
             self._weight = sum(map(weight, unwritten.values()))
         if self._weight > _UNWRITTEN_BYTES_MAX or len(unwritten) > _UNWRITTEN_MAX:

@@ -10,6 +10,7 @@ from grit.core.errors import InvalidArgs
 from grit.core.filter_text import parse, to_text
 from grit.core.ids import ActorId, EventId, IssueId
 from grit.core.issue import Summary
+from grit.core.limits import TITLE_SORTED_CHARS
 from grit.core.query import (
     PRIORITY_RANK_UNSET,
     SORT_NAMES,
@@ -352,3 +353,12 @@ def test_the_issue_id_breaks_every_tie(rows: list[Summary], name) -> None:
     """Equal rows come in the order of their ids, however they arrived."""
     ordered = sorted(rows, key=lambda row: sort_key(row, name))
     assert [row.issue_id[-1] for row in ordered] == [0, 1, 2, 3, 4]
+
+
+def test_long_titles_are_sorted_by_their_beginnings() -> None:
+    """A key holds no more of a title than this, and the id breaks the tie."""
+    start = "b" * TITLE_SORTED_CHARS
+    rows = [a_summary(2, title=f"{start}a"), a_summary(1, title=f"{start}z"), a_summary(3)]
+    rows.append(a_summary(4, title=start[1:]))
+    ordered = sorted(rows, key=lambda row: sort_key(row, "title"))
+    assert [row.issue_id[-1] for row in ordered[:3]] == [4, 1, 2]

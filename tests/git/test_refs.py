@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from grit.core.errors import Busy, IoFailed, WalDamaged
+from grit.files import private
 from grit.files.private import Folder
 from grit.git import reflock, refs
 from grit.git.filelock import FileLock
 from grit.git.refs import read_ref, swap_ref
-from grit.git.repository import discover, git_folder
+from grit.git.repository import Repository, discover, git_folder
 
 REF = "refs/grit/wal"
 LOCK = "wal.lock-file"
@@ -326,3 +327,38 @@ def test_file_lock_on_a_folder_that_refuses(tmp_path):
     (tmp_path / "grit").touch()
     with pytest.raises(IoFailed), FileLock(Folder(str(tmp_path), ("grit",)), LOCK):
         pass
+
+
+def packed_file(repository: Repository) -> Path:
+    return Path(repository.common_dir) / "packed-refs"
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1 << 20])
+def test_packed_refs_are_read_in_parts(repository, heads, size, monkeypatch):
+    """Wherever a part ends, in a name or beside a newline, each line is seen whole."""
+    monkeypatch.setattr(private, "_PART_BYTES", size)
+    names = [f"refs/grit-remotes/r{number}/wal" for number in range(20)]
+    lines = [f"{heads[0]} {name}\n" for name in names]
+    packed_file(repository).write_text("".join([*lines, f"{heads[1]} {REF}\n"]))
+    assert read_ref(repository, REF) == heads[1]
+    assert read_ref(repository, names[7]) == heads[0]
+    assert read_ref(repository, "refs/grit-remotes/r7/wa") is None
+    assert sorted(refs.refs_below(repository, "refs/grit-remotes/").ids) == sorted(names)
+    with packed_file(repository).open("a") as file:
+        file.write(heads[0][:9])
+    with pytest.raises(WalDamaged, match="ends in the middle of a line"):
+        read_ref(repository, REF)
+    packed_file(repository).write_text(f"{'x' * 20_000}\n{heads[1]} {REF}\n")
+    assert read_ref(repository, REF) == heads[1]
+
+
+def test_packed_refs_above_the_bound_are_refused(repository, heads, monkeypatch):
+    """And of records of other places only so many are looked at."""
+    packed_file(repository).write_text(
+        "".join(f"{heads[0]} refs/grit-remotes/r{number}/wal\n" for number in range(20))
+    )
+    monkeypatch.setattr(refs, "PACKED_REFS_MAX", 5)
+    assert len(refs.refs_below(repository, "refs/grit-remotes/").ids) == 5
+    monkeypatch.setattr(refs, "PACKED_REFS_BYTES_MAX", 100)
+    with pytest.raises(IoFailed, match="is larger than 100 bytes"):
+        read_ref(repository, REF)

@@ -314,6 +314,22 @@ CONFIGS = {
 }
 
 
+def test_recorded_heads_that_are_missing_are_passed_over(tmp_path: Path) -> None:
+    """Half a million packed records of logs that nobody has cost one look, and are told at once."""
+    folder = fresh_repository(tmp_path / "repository")
+    push_chunks(folder, [GOOD])
+    with (folder / ".git/packed-refs").open("w") as file:
+        file.write(f"{git(folder, 'rev-parse', 'refs/grit/wal')} refs/grit/wal\n")
+        for number in range(500_000):
+            file.write(f"{number + 1:040x} refs/grit-remotes/{'r' * 120}{number:07}/wal\n")
+    (folder / ".git/refs/grit/wal").unlink()
+    for expected in ("100000 recorded heads of other places are passed over", ""):
+        found = cost(folder, "ls")
+        bounded(found)
+        assert (found.status, "Still here" in found.out) == (0, True)
+        assert expected in found.err and bool(expected) == bool(found.err.strip())
+
+
 @pytest.mark.parametrize("shape", CONFIGS)
 def test_the_configuration_is_bounded(tmp_path: Path, shape: str) -> None:
     """git's configuration costs bounded memory and time, or is refused with what is wrong."""
