@@ -21,7 +21,10 @@ _NUMBER: Final = "I"
 
 
 def decoded(blobs: Iterable["Blob"], *, whole_log: bool) -> Iterator[tuple[str, DecodedChunk]]:
-    """Yield each blob's id with what it holds, in the order given."""
+    """Yield each blob's id with what it holds, in the order given.
+
+    What a chunk holds may take 100 MB: a loop lets it go (`del`) before it asks for the next.
+    """
     if not whole_log:
         for portion in _portions(blobs):
             yield from _collect(portion, None)

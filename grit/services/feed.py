@@ -316,6 +316,7 @@ def _events(workspace: Workspace, head: str, old: str | None) -> Iterator[Event]
     for _, chunk in decoded(workspace.wal.read(head, old), whole_log=False):
         for event, _ in chunk.records:
             yield event
+        del chunk
 
 
 def _by_time(order: bytes) -> bytes:

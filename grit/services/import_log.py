@@ -65,6 +65,7 @@ def import_log(workspace: Workspace, name: str) -> ImportedLog:
             for event, record in chunk.records:
                 intake.take(event, len(record))
             progress.advance(len(chunk.records))
+            del chunk
         intake.flush()
     finally:
         progress.done()

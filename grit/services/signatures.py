@@ -255,6 +255,7 @@ class Judge:
             for event, _ in chunk.records:
                 if event.actor_id in parents:
                     parents[event.actor_id][event.event_id] = event.parent
+            del chunk
         chains = [follow(ends, parents[actor_id]) for actor_id, ends in self._policy.revoked]
         self._reached = frozenset().union(*(one.reached for one in chains))
         missing = sorted(frozenset().union(*(one.missing for one in chains)))

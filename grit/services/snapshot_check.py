@@ -93,6 +93,7 @@ class Claim:
             if not self.trusted:
                 self._known.update([(self._key(record), False) for _, record in chunk.records])
             yield oid, chunk
+            del chunk
         if event_set(self._ids) != self.manifest.event_set:
             raise Unfit("it holds other events than it says")
 

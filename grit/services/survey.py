@@ -8,7 +8,7 @@ a second copy of an event) is looked at again in a second reading, which sound l
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import chain, pairwise, starmap
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from grit.core.codec import OTHER_REASONS, decode_chunk
@@ -126,13 +126,18 @@ def _pass(
         return None
     progress = workspace.ports.progress
     progress.start(label)
+
+    def give(blob: "Blob", events: list[Event], problems: "list[Problem]") -> int:
+        for event in events:
+            take(event)
+        for problem in problems:
+            note(blob, problem)
+        return len(events)
+
     try:
-        for blob, events, problems in _read(workspace, head):
-            for event in events:
-                take(event)
-            for problem in problems:
-                note(blob, problem)
-            progress.advance(len(events))
+        # No loop over chunks: its names would hold a large one while the next is decoded.
+        for count in starmap(give, _read(workspace, head)):
+            progress.advance(count)
     except (WalDamaged, GitFailed, IoFailed) as failure:
         return failure.message
     finally:
@@ -147,8 +152,11 @@ def _read(workspace: Workspace, head: str) -> "Iterator[tuple[Blob, list[Event],
         if blob.data is None:
             yield blob, [], [Problem(None, blob.problem or "unreadable", None)]
             continue
-        decoded = decode_chunk(blob.data)
-        yield blob, [event for event, _ in decoded.records], decoded.problems
+        records, problems = decode_chunk(blob.data)
+        events = [event for event, _ in records]
+        del records
+        yield blob, events, problems
+        del blob, events
 
 
 class _Surveyor:

@@ -39,8 +39,9 @@ def _issue(number: int) -> IssueId:
     return IssueId(number.to_bytes(16, "big"))
 
 
-def _body(number: int, *, of: int) -> Event:
-    text = f"{number} " + "a" * (of - 100)
+def _body(number: int, *, of: int, wide: bool = False) -> Event:
+    """Return an issue with a long body; one wide character lets each take four bytes in memory."""
+    text = f"{number} " + "a" * (of - 100) + "\N{GRINNING FACE}" * wide
     return event(kinds.ISSUE_CREATED, f"Issue {number}", text, (), issue=_issue(number))
 
 
@@ -59,6 +60,10 @@ SHAPES: dict[str, Callable[[], Iterator[bytes]]] = {
     ),
     "bodies in chunks of 12 MiB": lambda: (
         codec.encode_chunk([_body(3 * n + k + 1, of=FULL) for k in range(3)])
+        for n in range(FEW // 3)
+    ),
+    "wide bodies in chunks of 12 MiB": lambda: (
+        codec.encode_chunk([_body(3 * n + k + 1, of=FULL, wide=True) for k in range(3)])
         for n in range(FEW // 3)
     ),
     "comments of 60 KB on one issue": lambda: (
@@ -91,6 +96,7 @@ SHAPES: dict[str, Callable[[], Iterator[bytes]]] = {
 CUT = (
     "comments of 4 MiB on one issue",
     "bodies in chunks of 12 MiB",
+    "wide bodies in chunks of 12 MiB",
     "events of a kind to come",
 )
 """What the view keeps only the beginnings of."""
