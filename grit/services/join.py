@@ -4,7 +4,7 @@ Whoever fetched them, grit or a plain `git fetch`, the next command takes them i
 """
 
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import NamedTuple
 
 from grit.core.errors import Busy, GitFailed, IoFailed, WalDamaged
@@ -107,18 +107,22 @@ def _independent(workspace: Workspace, others: list[Other]) -> list[Other]:
 
 
 def _there(workspace: Workspace, others: list[Other]) -> list[Other]:
-    """Leave out heads that are not in the repository, and what are too many for one command.
-
-    Each would be looked for by itself; a few may come back, and are.
-    """
+    """Leave out heads that are not in the repository, or in the log: of many, in one look each."""
     from grit.git.kept import packed
+    from grit.git.process import run, text_lines
 
-    if len(others) <= HEADS_TAKEN_MAX:
-        return others
-    here = set(packed(workspace.repository, {other.head for other in others}))
-    there = [other for other in others if other.head in here][:HEADS_TAKEN_MAX]
-    workspace.notice(f"{len(others) - len(there)} recorded heads of other places are passed over")
-    return there
+    repository, head = workspace.repository, workspace.wal.head()
+    here = {other.head for other in others}
+    if repository.promisor is None:
+        here.intersection_update(packed(repository, here))
+    if missing := sum(other.head not in here for other in others):
+        workspace.notice(f"{missing} recorded heads of other places are missing and passed over")
+    asked = "".join(f"{oid}\n" for oid in (*here, *(() if head is None else (f"^{head}",))))
+    with suppress(GitFailed):  # it says too much
+        done = run(repository.git_dir, "rev-list", "--stdin", stdin=asked.encode())
+        if done.status == 0:
+            here.intersection_update(text_lines(done.stdout))
+    return [other for other in others if other.head in here]
 
 
 def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:
@@ -131,8 +135,11 @@ def take_in_news(workspace: Workspace, news: News, *, locked: bool) -> bool:
     from grit.git.joins import HeadIncomplete
     from grit.services.partial import check_log
 
-    complete = True
-    for other in _independent(workspace, _there(workspace, news.others)):
+    others = news.others
+    if len(others) > HEADS_TAKEN_MAX:
+        others = _there(workspace, others)
+    complete = len(others) <= HEADS_TAKEN_MAX
+    for other in _independent(workspace, others[:HEADS_TAKEN_MAX]):
         try:
             check_log(workspace.repository, other.head, workspace.wal.head())
             take_in(workspace, [other], None if locked else READER_WAIT_MS_MAX)
