@@ -46,9 +46,9 @@ _TS_LONG: Final = 2**32
 _RECORD_BYTES: Final = 1 + 34 + 17 + 17 + 9 + 1 + 1 + 1 + 1
 """A record of such a time without parent, payload and signature, of a kind below 24."""
 _COLUMNS_RECORDS_MIN: Final = 16
+"""Fewer records are checked faster one by one."""
 _GROUP_BYTES_MAX: Final = 1 << 18
 """Chunks that are checked together; fewer bytes than what makes one costly."""
-"""Fewer records are checked faster one by one."""
 NOT_CANONICAL: Final = "not canonical CBOR"
 NOT_EIGHT: Final = "a record needs eight fields"
 NO_EVENT_ID: Final = "event_id is not 32 bytes"

@@ -113,7 +113,7 @@ def absent(repository: Repository, oids: Iterable[str]) -> bool:
     others = {oid for oid in oids if not _is_loose(repository, oid)}
     if repository.promisor is not None:
         return False  # what a partial clone lacks is fetched when it is wanted
-    return bool(others) and not others <= set(packed(repository, others))
+    return bool(others) and not others <= set(present(repository, others))
 
 
 def restore(repository: Repository) -> list[str]:
@@ -183,7 +183,7 @@ def _put_back(repository: Repository, kept: dict[str, Folder]) -> list[str]:
     missing = {oid: folder for oid, folder in kept.items() if not _is_loose(repository, oid)}
     if not missing:
         return []
-    for oid in packed(repository, missing):
+    for oid in present(repository, missing):
         missing.pop(oid, None)
     return [oid for oid, folder in missing.items() if _restore(repository, oid, folder)]
 
@@ -196,7 +196,7 @@ def _is_loose(repository: Repository, oid: str) -> bool:
         return False
 
 
-def packed(repository: Repository, oids: Iterable[str]) -> Iterator[str]:
+def present(repository: Repository, oids: Iterable[str]) -> Iterator[str]:
     """Yield those that git has; when it cannot be asked, none: a second copy does no harm."""
     from grit.git.process import run, text_lines
 

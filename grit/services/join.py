@@ -108,13 +108,13 @@ def _independent(workspace: Workspace, others: list[Other]) -> list[Other]:
 
 def _there(workspace: Workspace, others: list[Other]) -> list[Other]:
     """Leave out heads that are not in the repository, or in the log: of many, in one look each."""
-    from grit.git.kept import packed
+    from grit.git.kept import present
     from grit.git.process import run, text_lines
 
     repository, head = workspace.repository, workspace.wal.head()
     here = {other.head for other in others}
     if repository.promisor is None:
-        here.intersection_update(packed(repository, here))
+        here.intersection_update(present(repository, here))
     if missing := sum(other.head not in here for other in others):
         workspace.notice(f"{missing} recorded heads of other places are missing and passed over")
     asked = "".join(f"{oid}\n" for oid in (*here, *(() if head is None else (f"^{head}",))))

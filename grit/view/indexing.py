@@ -24,7 +24,9 @@ class Change(NamedTuple):
 Changes = dict[IssueId, Change]
 Summaries = dict[IssueId, Summary]
 _VALUE_BYTES: Final = 100
+"""What an edge or an assignee takes in memory, generously."""
 _ROWS_MAX: Final = 1_000
+"""Encoded rows that are held before they are written."""
 
 
 class Projection:
